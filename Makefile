@@ -1,0 +1,40 @@
+# setup, demo, test, lint, bench, lock: each works in a fresh clone, as root or with sudo.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SYSTEM := bubblewrap e2fsprogs git qemu-utils shellcheck
+
+.PHONY: setup demo test lint bench lock clean
+
+setup: $(VENV)/.ready
+
+# Debian's packages first (only those that are missing), then exactly what the lock file names, then pakman itself.
+$(VENV)/.ready: requirements-dev.lock pyproject.toml scripts/system-packages
+	@scripts/system-packages $(SYSTEM)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup
+	@$(BIN)/python -m tests.demo
+
+test: setup
+	$(BIN)/python -m pytest -n auto
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	shellcheck scripts/* .ci/run
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+# The one command that updates the lock files. They name packages and hashes, never an index.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade --custom-compile-command 'make lock' -o requirements-dev.lock -c requirements.lock --extra sandbox --group dev pyproject.toml
+
+clean:
+	rm -rf $(VENV) .cache

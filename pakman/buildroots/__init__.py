@@ -1,0 +1,53 @@
+"""Build roots: an Alpine root in which a build runs, one module per way to have one.
+
+A build root is a context manager. Entering it gives a fresh view that no other build sees; leaving it kills every
+process in it and removes the view, whatever happened inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
+from types import TracebackType
+from typing import IO, Literal, Protocol, Self
+
+User = Literal["root", "build"]
+"""Who runs a command: root, or the unprivileged user that a build runs as."""
+
+BUILD_USER = "pakman"
+"""The unprivileged user's name inside a build root."""
+
+
+class BuildRoot(Protocol):
+    """An Alpine root with the verbs that a builder needs."""
+
+    release: str
+    """The root's /etc/alpine-release, e.g. 3.23.6."""
+    arch: str
+    """apk's name of the architecture: x86_64, aarch64, …"""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def call(
+        self,
+        argv: Sequence[str],
+        *,
+        user: User,
+        env: Mapping[str, str],
+        cwd: PurePosixPath = PurePosixPath("/"),
+        on_line: Callable[[str], None],
+    ) -> int:
+        """Run a program in the root with exactly `env`, hand over each line it writes, return its exit status."""
+
+    def add_packages(self, words: Sequence[str], on_line: Callable[[str], None]) -> None:
+        """Add packages with the root's own apk, as root; raise BuildError naming the package, where from, a way out."""
+
+    def copy_in(self, tar: IO[bytes], directory: PurePosixPath, *, user: User) -> None:
+        """Unpack a tar stream into a directory, which is made, as this user."""
+
+    def copy_out(self, directory: PurePosixPath) -> IO[bytes]:
+        """Return a tar stream of a directory's content."""

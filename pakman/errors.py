@@ -1,0 +1,62 @@
+"""Everything that ends a run with a sentence, and the exit code it ends with.
+
+An error says what happened, where, and (in `hint`) what to do. It is raised once, with `from` where another exception
+caused it, and printed once, by `pakman.cli`. Nothing here may hold a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PakmanError(Exception):
+    """A failure that the user can do something about: one sentence, a hint, an exit code."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(PakmanError):
+    """The command line, or something it names, cannot be used as it was given."""
+
+    exit_code = 2
+
+
+class ManifestError(PakmanError):
+    """The manifest has problems; they have been reported one by one where they are known."""
+
+    exit_code = 3
+
+
+class BuildError(PakmanError):
+    """The package could not be built."""
+
+    exit_code = 4
+
+
+class SigningError(PakmanError):
+    """The signing key, or a signature, is not what it should be."""
+
+    exit_code = 5
+
+
+class BucketError(PakmanError):
+    """The bucket did not take, or did not give, what it should."""
+
+    exit_code = 6
+
+
+class DeploymentError(PakmanError):
+    """The deployment API refused or did not answer."""
+
+    exit_code = 7
+
+
+class PackageTestError(PakmanError):
+    """A package did not install, run, upgrade or go away as it should."""
+
+    exit_code = 8
