@@ -26,7 +26,9 @@ class Completed:
 
 def which(program: str, env: Mapping[str, str]) -> str | None:
     """Return the path of `program` on the PATH of `env`, with the system's directories as a last resort."""
-    return shutil.which(program, path=f"{env.get('PATH', '')}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    return shutil.which(
+        program, path=f"{env.get('PATH', '')}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    )
 
 
 def shown(argv: Sequence[str]) -> str:

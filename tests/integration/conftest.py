@@ -1,0 +1,73 @@
+"""Real parts: an Alpine root, an S3 server. A part that is missing fails the test: in CI nothing is skipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pakman.buildroots import rootfs
+from tests.servers import S3Server, running_s3_server
+
+CACHE = Path(__file__).parents[2] / ".cache"
+
+
+@dataclass(frozen=True)
+class AlpineRoot:
+    """A private, writable copy of the Alpine root, and a way to run things in it as root."""
+
+    path: Path
+
+    def run(
+        self, *argv: str, stdin: bytes = b"", env: dict[str, str] | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a program in the root, in namespaces of its own (PID, IPC), on the host's network."""
+        return subprocess.run(
+            [*_BWRAP, "--bind", str(self.path), "/", "--proc", "/proc", "--dev", "/dev", "--", *argv],
+            input=stdin,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+            env={
+                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "HOME": "/root",
+                **(env or {}),
+            },
+        )
+
+    def sh(self, script: str, *, timeout: float = 120, **env: str) -> str:
+        """Run a shell script that must succeed; return what it wrote to stdout."""
+        done = self.run("/bin/sh", "-euc", script, timeout=timeout, env=env)
+        assert done.returncode == 0, (script, done.returncode, done.stdout.decode(), done.stderr.decode())
+        return done.stdout.decode()
+
+
+_BWRAP = ["bwrap", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent", "--new-session"]
+
+
+@pytest.fixture(scope="session")
+def alpine_pristine() -> Path:
+    """The unpacked root that nobody may write to."""
+    return rootfs.unpacked(None, CACHE, os.environ)
+
+
+@pytest.fixture
+def alpine_root(alpine_pristine: Path, tmp_path: Path) -> Iterator[AlpineRoot]:
+    """A fresh copy of the root, without repositories, for one test."""
+    path = tmp_path / "alpine"
+    subprocess.run(["cp", "-a", "--reflink=auto", str(alpine_pristine), str(path)], check=True)
+    (path / "etc/apk/repositories").write_text("")
+    yield AlpineRoot(path)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One SeaweedFS for the session (one per xdist worker)."""
+    with running_s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server

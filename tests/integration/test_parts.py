@@ -1,0 +1,29 @@
+"""The real parts are real: what the other integration tests stand on."""
+
+from __future__ import annotations
+
+import boto3
+import pytest
+
+from tests.integration.conftest import AlpineRoot
+from tests.servers import S3Server
+
+
+@pytest.mark.alpine
+def test_the_root_has_apk_and_openrc(alpine_root: AlpineRoot) -> None:
+    assert alpine_root.sh("apk --version").startswith("apk-tools 3.")
+    assert "openrc" in alpine_root.sh("apk info")
+
+
+@pytest.mark.s3
+def test_the_s3_server_takes_and_gives(s3_server: S3Server) -> None:
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3_server.endpoint,
+        aws_access_key_id=s3_server.access_key_id,
+        aws_secret_access_key=s3_server.secret_access_key,
+        region_name="us-east-1",
+    )
+    client.create_bucket(Bucket="parts")
+    client.put_object(Bucket="parts", Key="a", Body=b"b")
+    assert client.get_object(Bucket="parts", Key="a")["Body"].read() == b"b"
