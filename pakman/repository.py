@@ -1,0 +1,133 @@
+"""A built repository on this machine: the packages of one architecture, their index, the public key.
+
+DIR/<arch>/<name>-<version>.apk
+DIR/<arch>/APKINDEX.tar.gz      signed; names exactly the packages below
+DIR/<arch>/packages.json        what was built, from what; written last, so it is there only when all is
+DIR/<key name>.rsa.pub
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pakman.apk.package import Package
+from pakman.errors import UsageError
+
+MANIFEST_FILE = "packages.json"
+INDEX_FILE = "APKINDEX.tar.gz"
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """What one build made for one architecture."""
+
+    directory: Path
+    """DIR above."""
+    arch: str
+    owner: str
+    project: str
+    """The repository's name on GitHub."""
+    slug: str
+    commit: str | None
+    stack: str
+    key_name: str
+    """The public key's file name, `<owner>-<name>.rsa.pub`."""
+    packages: tuple[Package, ...]
+
+    @property
+    def index(self) -> Path:
+        """The signed index."""
+        return self.directory / self.arch / INDEX_FILE
+
+    @property
+    def public_key(self) -> Path:
+        """The public key that packages and index are signed with."""
+        return self.directory / self.key_name
+
+    @property
+    def manifest_file(self) -> Path:
+        """The JSON file that says all this."""
+        return self.directory / self.arch / MANIFEST_FILE
+
+    def to_json(self) -> str:
+        """Return the content of packages.json."""
+        return (
+            json.dumps(
+                {
+                    "arch": self.arch,
+                    "owner": self.owner,
+                    "project": self.project,
+                    "slug": self.slug,
+                    "commit": self.commit,
+                    "stack": self.stack,
+                    "key_name": self.key_name,
+                    "packages": [
+                        {
+                            "name": package.name,
+                            "version": package.version,
+                            "arch": package.arch,
+                            "file": f"{self.arch}/{package.path.name}",
+                            "size": package.size,
+                            "sha256": package.sha256,
+                        }
+                        for package in self.packages
+                    ],
+                },
+                indent=2,
+            )
+            + "\n"
+        )
+
+
+def read(directory: Path) -> tuple[Repository, ...]:
+    """Read what `pakman build --output DIR` left behind, an entry per architecture, sorted.
+
+    Raises UsageError where there is nothing, or where a packages.json is not what this program writes.
+    """
+    found = sorted(directory.glob(f"*/{MANIFEST_FILE}"))
+    if not found:
+        raise UsageError(
+            f"{directory} holds no built repository: there is no <arch>/{MANIFEST_FILE} in it",
+            hint=f"run `pakman build --output {directory}` first",
+        )
+    return tuple(_read_one(directory, file) for file in found)
+
+
+def _read_one(directory: Path, file: Path) -> Repository:
+    try:
+        content = json.loads(file.read_text())
+        return Repository(
+            directory=directory,
+            arch=_word(content["arch"]),
+            owner=_word(content["owner"]),
+            project=_word(content["project"]),
+            slug=_word(content["slug"]),
+            commit=None if content["commit"] is None else _word(content["commit"]),
+            stack=str(content["stack"]),
+            key_name=_word(content["key_name"]),
+            packages=tuple(
+                Package(
+                    name=_word(package["name"]),
+                    version=_word(package["version"]),
+                    arch=_word(package["arch"]),
+                    path=file.parent / _word(Path(package["file"]).name),
+                    size=int(package["size"]),
+                    sha256=_word(package["sha256"]),
+                )
+                for package in content["packages"]
+            ),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{file} is not what `pakman build` writes ({error})", hint="build again into an empty directory"
+        ) from error
+
+
+def _word(value: object) -> str:
+    """Refuse what could not be one part of a path: the file may come from another job's artifact."""
+    text = str(value)
+    if not text or "/" in text or text in (".", "..") or "\0" in text:
+        raise ValueError(f"{text!r} is not a name")
+    return text

@@ -1,0 +1,38 @@
+"""Jinja2 as this project uses it: a missing value is an error, and a value reaches shell only through `sh`."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeFile:
+    """One file of a recipe: its name beside the APKBUILD, and where package() installs it, if it does."""
+
+    name: str
+    content: str
+    mode: int = 0o644
+    target: PurePosixPath | None = None
+    """Absolute in the installed system, e.g. /etc/init.d/NAME; None: not installed by package()."""
+
+
+def render(template: str, /, **values: object) -> str:
+    """Render one of pakman/templates; raises jinja2.UndefinedError for a name that was not given.
+
+    In a template `{{ value | sh }}` is the value as exactly one shell word, whatever is in it.
+    """
+    # Imported here: validating a manifest renders nothing.
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pakman"),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701  (shell, not HTML: the filter `sh` is the escape here)
+    )
+    environment.filters["sh"] = lambda value: shlex.quote(str(value))
+    return environment.get_template(template).render(**values)
