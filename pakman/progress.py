@@ -1,0 +1,101 @@
+"""What a run says while it works: phases with durations, a child's lines, a bar for uploads.
+
+In a terminal the bar is redrawn in place; in a GitHub job a phase is a group and the bar a line every ten seconds;
+anywhere else both are plain lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, TextIO
+
+from pakman import github
+
+Style = Literal["terminal", "plain", "github"]
+
+_BAR_WIDTH = 30
+_QUIET_SECONDS = 10.0
+
+
+def human_size(size: int) -> str:
+    """Return a number of bytes as a person reads it: `512 B`, `1.4 KiB`, `20 MiB`."""
+    amount = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":
+            break
+        amount /= 1024
+    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 10 else f"{amount:.1f} {unit}"
+
+
+class Progress:
+    """Says what happens on one stream; `clock` counts seconds from anywhere and never goes back."""
+
+    def __init__(self, out: TextIO, style: Style, clock: Callable[[], float]) -> None:
+        self._out = out
+        self._style = style
+        self._clock = clock
+        self._drawn = False
+        self._last_bar = float("-inf")
+
+    @contextmanager
+    def phase(self, title: str) -> Iterator[None]:
+        """Frame what happens inside: a group in a GitHub job, else a headline; its duration at the end."""
+        began = self._clock()
+        self._write(github.group(title) if self._style == "github" else f"==> {title}")
+        try:
+            yield
+        finally:
+            self._erase()
+            if self._style == "github":
+                self._write(f"{title}: {self._clock() - began:.1f} s")
+                self._write(github.endgroup())
+
+    def line(self, text: str) -> None:
+        """Pass on a line that a child wrote; in a GitHub job it cannot issue workflow commands."""
+        self._erase()
+        self._write(github.neutralise(text) if self._style == "github" else f"    {text}")
+
+    def say(self, text: str) -> None:
+        """Say one thing of our own."""
+        self._erase()
+        self._write(text)
+
+    def notice(self, text: str) -> None:
+        """Say something the user should know that is not wrong."""
+        self._annotate("notice", text)
+
+    def warning(self, text: str) -> None:
+        """Say something the user should look at."""
+        self._annotate("warning", text)
+
+    def bar(self, title: str, done: int, total: int) -> None:
+        """Show how many bytes of `total` are done."""
+        now = self._clock()
+        share = done / total if total else 1.0
+        if self._style == "terminal":
+            if now - self._last_bar < 0.05 and done < total:
+                return
+            filled = int(share * _BAR_WIDTH)
+            text = f"{title} [{'#' * filled}{' ' * (_BAR_WIDTH - filled)}] {human_size(done)} of {human_size(total)}"
+            self._out.write(f"\r\x1b[K{text}")
+            self._out.flush()
+            self._drawn = True
+            self._last_bar = now
+        elif now - self._last_bar >= _QUIET_SECONDS:
+            if self._last_bar > float("-inf"):
+                self._write(f"{title}: {human_size(done)} of {human_size(total)} ({share:.0%})")
+            self._last_bar = now
+
+    def _annotate(self, kind: Literal["notice", "warning"], text: str) -> None:
+        self._erase()
+        self._write(github.annotation(kind, text) if self._style == "github" else f"{kind}: {text}")
+
+    def _erase(self) -> None:
+        if self._drawn:
+            self._out.write("\r\x1b[K")
+            self._drawn = False
+
+    def _write(self, text: str) -> None:
+        self._out.write(f"{text}\n")
+        self._out.flush()
