@@ -1,0 +1,73 @@
+"""README, changelog, schema and `--help` say the same thing."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from pakman import __version__, arguments, errors
+
+TOP = Path(__file__).parents[1]
+README = (TOP / "README.md").read_text()
+HELP = arguments.parser().format_help()
+
+
+def rows(text: str) -> list[str]:
+    """Return the first cells of all table rows."""
+    return [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+
+
+def commands() -> dict[str, str]:
+    """Return each command of the parser with its whole help."""
+    choices = next(action.choices for action in arguments.parser()._actions if action.dest == "command")
+    assert isinstance(choices, dict)
+    return {name: command.format_help() for name, command in choices.items()}
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_is_in_the_readme(command: str) -> None:
+    assert any(row.startswith(f"`pakman {command}") for row in rows(README))
+
+
+def test_the_readme_names_no_other_command() -> None:
+    named = set(re.findall(r"(?:^|`)pakman ([a-z]+)", README, re.MULTILINE))
+    assert named == set(commands())
+
+
+def test_every_flag_in_the_readme_exists() -> None:
+    everything = HELP + "".join(commands().values())
+    for flag in set(re.findall(r"--[a-z][a-z-]+", README)):
+        assert flag in everything, flag
+
+
+def test_the_readme_has_every_key_of_the_manifest() -> None:
+    schema = json.loads((TOP / "schemas/instellar.schema.json").read_text())
+    section = README.split("## The manifest")[1].split("### ")[0]
+    documented = {key for row in rows(section) for key in re.findall(r"`([a-z_]+)`", row)}
+    assert documented == set(schema["properties"])
+
+
+def test_exit_codes_are_the_same_everywhere() -> None:
+    codes = {0, 1} | {
+        error.exit_code
+        for error in vars(errors).values()
+        if isinstance(error, type) and issubclass(error, errors.PakmanError)
+    }
+    assert {int(row) for row in rows(README) if row.isdigit()} == codes
+    assert {
+        int(code) for code in re.findall(r"(?:^|\s{2})(\d) [a-z]", HELP.split("exit codes:")[1], re.MULTILINE)
+    } == codes
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    newest = re.search(r"^## (\S+)", (TOP / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == __version__
+
+
+def test_nothing_names_a_registry_or_an_index() -> None:
+    for path in [*TOP.glob("requirements*.lock"), TOP / "Makefile", TOP / "README.md", TOP / "pyproject.toml"]:
+        assert not re.search(r"(index-url|find-links|https?://(?!s3\.example))", path.read_text()), path.name
