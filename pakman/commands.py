@@ -1,0 +1,333 @@
+"""One function per command: what it reads, which story it tells, what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pakman import arguments
+from pakman.errors import ManifestError, PakmanError, SigningError, UsageError
+
+if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
+    from pakman.bucket import Bucket
+    from pakman.manifest import Manifest, Reading
+    from pakman.progress import Progress
+    from pakman.project import Project
+    from pakman.publish import Publication
+    from pakman.repository import Repository
+    from pakman.signing import SigningKey
+
+Env = Mapping[str, str]
+
+
+def run(argv: list[str], env: Env) -> int:
+    """Parse `argv`, run the command it names, return the exit code; raises PakmanError."""
+    parser = arguments.parser()
+    args = parser.parse_args(argv)
+    if args.version:
+        from pakman import __version__
+
+        print(f"pakman {__version__}")
+        return 0
+    if args.command is None:
+        parser.print_help()
+        return 2 if argv else 0
+    commands = {
+        "validate": _validate,
+        "generate": _generate,
+        "build": _build,
+        "push": _push,
+        "run": _run,
+        "inspect": _inspect,
+        "keygen": _keygen,
+    }
+    return commands[args.command](args, env)
+
+
+def report(error: PakmanError, env: Env) -> None:
+    """Print an error once, on stderr, with what to do about it; in a GitHub job as an annotation."""
+    text = error.message if not error.hint else f"{error.message}\n{error.hint}"
+    if _in_github(env):
+        from pakman import github
+
+        print(github.annotation("error", text, title="pakman"), flush=True)
+        return
+    print(f"pakman: error: {error.message}", file=sys.stderr)
+    for line in error.hint.splitlines():
+        print(f"  {line}", file=sys.stderr)
+
+
+def report_bug(error: Exception, env: Env) -> int:
+    """Print what to report about an exception that no user should ever see; return 1.
+
+    The exception's text is left out: it may hold what the program was handling. Where it happened says enough.
+    """
+    import platform
+    import traceback
+
+    from pakman import __version__
+
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames[-6:]]
+    text = (
+        f"this is a bug in pakman {__version__}: {type(error).__name__} (Python {platform.python_version()})\n"
+        "please report it with these lines:\n  " + "\n  ".join(places)
+    )
+    if _in_github(env):
+        from pakman import github
+
+        print(github.annotation("error", text, title="pakman"), flush=True)
+    else:
+        print(f"pakman: {text}", file=sys.stderr)
+    return 1
+
+
+def _in_github(env: Env) -> bool:
+    return env.get("GITHUB_ACTIONS") == "true"
+
+
+def _validate(args: argparse.Namespace, env: Env) -> int:
+    from pakman import problems
+
+    reading = _read(args, env)
+    if args.format == "json":
+        print(problems.json(reading.problems))
+    elif args.format == "github":
+        from pakman import github
+
+        print(github.annotations(reading.problems), end="")
+    elif reading.problems:
+        print(problems.text(reading.problems, reading.source))
+    if args.format == "text":
+        errors = sum(problem.severity == "error" for problem in reading.problems)
+        warnings = len(reading.problems) - errors
+        verdict = "is valid" if reading.manifest is not None else "is not valid"
+        print(f"{args.file} {verdict}: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
+    return 0 if reading.manifest is not None else ManifestError.exit_code
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+
+
+def _read(args: argparse.Namespace, env: Env) -> Reading:
+    from pakman import manifest
+
+    # Only GITHUB_REPOSITORY and the flag: asking git would run a program for the sake of one warning.
+    repository = (args.project or env.get("GITHUB_REPOSITORY") or "").rpartition("/")[2] or None
+    return manifest.read(args.file, repository=repository, today=datetime.datetime.now(datetime.UTC).date())
+
+
+def _valid(args: argparse.Namespace, env: Env, progress: Progress) -> Manifest:
+    """Return the manifest; raise ManifestError once its problems have been printed."""
+    from pakman import problems
+
+    reading = _read(args, env)
+    if reading.problems:
+        if _in_github(env):
+            from pakman import github
+
+            progress.say(github.annotations(reading.problems).rstrip("\n"))
+        else:
+            progress.say(problems.text(reading.problems, reading.source))
+    if reading.manifest is None:
+        raise ManifestError(
+            f"{args.file} is not valid: {_count(sum(p.severity == 'error' for p in reading.problems), 'error')}",
+            hint="each is listed above with its line and what to do",
+        )
+    return reading.manifest
+
+
+def _progress(env: Env, *, quiet_stdout: bool = False) -> Progress:
+    from pakman.progress import Progress
+
+    if _in_github(env) and not quiet_stdout:
+        return Progress(sys.stdout, "github", time.monotonic)
+    return Progress(sys.stderr, "terminal" if sys.stderr.isatty() else "plain", time.monotonic)
+
+
+def _project(args: argparse.Namespace, env: Env, progress: Progress) -> Project:
+    from pakman import project
+
+    found = project.detect(
+        args.file.absolute().parent,
+        env,
+        project=args.project,
+        package_version=args.package_version,
+        package_release=args.package_release,
+    )
+    progress.say(f"{found.owner}/{found.name} {found.version}-r{found.release} ({found.version_source})")
+    return found
+
+
+def _generate(args: argparse.Namespace, env: Env) -> int:
+    from pakman import generate
+
+    progress = _progress(env)
+    manifest = _valid(args, env, progress)
+    project = _project(args, env, progress)
+    recipe = generate.generate(manifest, project, args.file.absolute().parent, args.output)
+    for name in sorted(file.name for file in recipe.files):
+        print(args.output / name)
+    print(args.output / recipe.snapshot)
+    return 0
+
+
+def _signing_key(args: argparse.Namespace, env: Env, project: Project, progress: Progress) -> tuple[SigningKey, bool]:
+    """Return the key to sign with, and whether it is the user's own (and not a throwaway one)."""
+    from pakman import signing
+
+    name = signing.key_name(project.owner, project.name)
+    if args.signing_key is not None:
+        try:
+            pem = args.signing_key.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SigningError(
+                f"the signing key {args.signing_key} cannot be read: {_reason(error)}",
+                hint="`pakman keygen` makes one; or put the key's text into PAKMAN_SIGNING_KEY",
+            ) from error
+        return signing.load(pem, name), True
+    if env.get("PAKMAN_SIGNING_KEY"):
+        return signing.load(env["PAKMAN_SIGNING_KEY"], name), True
+    progress.notice(
+        "signed with a throwaway key: machines that trust it today will not trust the next build; "
+        "`pakman keygen` makes a key to keep, --signing-key or PAKMAN_SIGNING_KEY hands it over"
+    )
+    return signing.generate(name), False
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is not text"
+
+
+def _cache(args: argparse.Namespace, env: Env) -> Path:
+    if args.cache_dir is not None:
+        return Path(args.cache_dir).absolute()
+    if env.get("XDG_CACHE_HOME"):
+        return Path(env["XDG_CACHE_HOME"]) / "pakman"
+    return Path(env.get("HOME") or "/root") / ".cache" / "pakman"
+
+
+def _built(args: argparse.Namespace, env: Env, progress: Progress) -> tuple[Repository, bool]:
+    """Validate and build; return the repository and whether the user's own key signed it."""
+    from pakman import build
+
+    manifest = _valid(args, env, progress)
+    project = _project(args, env, progress)
+    key, own_key = _signing_key(args, env, project, progress)
+    repository = build.build(
+        manifest,
+        project,
+        args.file.absolute().parent,
+        args.output.absolute(),
+        rootfs=args.rootfs,
+        cache=_cache(args, env),
+        key=key,
+        today=datetime.datetime.now(datetime.UTC).date(),
+        progress=progress,
+        keep=args.keep,
+        env=env,
+    )
+    return repository, own_key
+
+
+def _build(args: argparse.Namespace, env: Env) -> int:
+    progress = _progress(env, quiet_stdout=args.format == "json")
+    repository, _ = _built(args, env, progress)
+    if args.format == "json":
+        print(repository.to_json(), end="")
+        return 0
+    from pakman.progress import human_size
+
+    for package in repository.packages:
+        print(f"{args.output / package.arch / package.path.name} ({human_size(package.size)})")
+    return 0
+
+
+def _bucket(args: argparse.Namespace, env: Env) -> Bucket:
+    from pakman import bucket
+
+    return bucket.open_bucket(args.bucket, endpoint_url=args.endpoint_url, region=args.region, env=env)
+
+
+def _pushed(repositories: tuple[Repository, ...], bucket: Bucket, progress: Progress) -> Publication:
+    from pakman import publish
+
+    with progress.phase(f"Push to {bucket.location}"):
+        return publish.publish(repositories, bucket, on_progress=progress.bar)
+
+
+def _push(args: argparse.Namespace, env: Env) -> int:
+    from pakman import repository
+
+    repositories = repository.read(args.directory)
+    publication = _pushed(repositories, _bucket(args, env), _progress(env, quiet_stdout=args.format == "json"))
+    if args.format == "json":
+        print(json.dumps(publication.as_json(), indent=2))
+    else:
+        print("\n".join(_how_to_install(repositories[0], publication)))
+    return 0
+
+
+def _how_to_install(repository: Repository, publication: Publication) -> list[str]:
+    """Return the lines that a user types on a machine."""
+    return [
+        f"wget -P /etc/apk/keys {publication.public_key_url}",
+        f"echo {publication.repository_url} >> /etc/apk/repositories",
+        f"apk add {repository.packages[0].name}",
+    ]
+
+
+def _run(args: argparse.Namespace, env: Env) -> int:
+    """Tell the whole story; whatever is true by then reaches the step's outputs and summary, also when it fails."""
+    from pakman import outputs
+
+    progress = _progress(env)
+    results = outputs.Results(workspace=Path(env.get("GITHUB_WORKSPACE") or Path.cwd()))
+    # Opened first: a wrong bucket, or none of its credentials, is said before a long build and not after it.
+    bucket = _bucket(args, env) if args.bucket is not None else None
+    try:
+        repository, own_key = _built(args, env, progress)
+        results.repository = repository
+        if bucket is None:
+            progress.notice(f"nothing was pushed: no --bucket was given; the packages are in {args.output}")
+        elif not own_key:
+            raise SigningError(
+                "pushing needs a signing key of your own: what a throwaway key signs, no machine can go on trusting",
+                hint="run `pakman keygen` once, then give --signing-key FILE or set PAKMAN_SIGNING_KEY",
+            )
+        else:
+            results.publication = _pushed((repository,), bucket, progress)
+            for line in _how_to_install(repository, results.publication):
+                print(line)
+    except PakmanError as error:
+        results.error = error
+        raise
+    finally:
+        results.write(env)
+    return 0
+
+
+def _inspect(args: argparse.Namespace, env: Env) -> int:
+    del env
+    from pakman import inspect
+
+    print(inspect.inspect(args.file, key=args.key, as_json=args.format == "json"))
+    return 0
+
+
+def _keygen(args: argparse.Namespace, env: Env) -> int:
+    from pakman import project, signing
+
+    owner, name = project.owner_and_name(Path.cwd(), env, project=args.project)
+    private, public = signing.keygen(args.output, signing.key_name(owner, name))
+    print(f"{private}  the secret: put its text into a secret named PAKMAN_SIGNING_KEY, keep a copy, commit neither")
+    print(f"{public}  what machines trust: it goes into their /etc/apk/keys under exactly this name")
+    return 0

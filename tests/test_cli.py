@@ -1,0 +1,111 @@
+"""The door: exit codes, one sentence for every error, help that reads like documentation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pakman import __version__, cli, commands
+
+VALID = """\
+stack: alpine/3.23
+build:
+  destinations: [public]
+"""
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A valid manifest in a folder that is the current one."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "instellar.yml"
+    file.write_text(VALID)
+    return file
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"pakman {__version__}\n"
+
+
+def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    assert "A first package" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["biuld"], "invalid choice: 'biuld'"),
+        (["validate", "--fromat", "json"], "unrecognized arguments: --fromat json"),
+        (["build"], "required: --output"),
+        (["push", "packages"], "required: --bucket"),
+        (["validate", "--format", "xml"], "invalid choice: 'xml'"),
+        (["validate", "nowhere.yml"], "nowhere.yml"),
+        (["push", "nowhere", "--bucket", "s3://bucket"], "nowhere holds no built repository"),
+        (["inspect", "nowhere.apk"], "nowhere.apk"),
+        (["inspect", "."], "."),
+    ],
+)
+@pytest.mark.usefixtures("manifest")
+def test_bad_usage_is_one_sentence_and_exit_2(
+    argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(argv) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("pakman: error: ")
+    assert sentence in said.err
+    assert "Traceback" not in said.err
+    assert said.out == ""
+
+
+def test_a_valid_manifest(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["validate", str(manifest)]) == 0
+    assert "is valid: no errors, no warnings" in capsys.readouterr().out
+
+
+def test_an_invalid_manifest(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest.write_text(VALID.replace("destinations", "destination"))
+    assert cli.main(["validate", str(manifest)]) == 3
+    said = capsys.readouterr().out
+    assert "instellar.yml:3:3: error:" in said
+    assert "destinations" in said
+    assert cli.main(["validate", str(manifest), "--format", "json"]) == 3
+    (problem, *_) = json.loads(capsys.readouterr().out)
+    assert list(problem) == ["file", "line", "column", "path", "severity", "code", "message", "hint"]
+    assert cli.main(["validate", str(manifest), "--format", "github"]) == 3
+    assert capsys.readouterr().out.startswith("::error ")
+
+
+def test_a_bug_is_reported_without_what_was_handled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def crash(*_: object) -> int:
+        raise RuntimeError("the-secret")
+
+    monkeypatch.setattr(commands, "run", crash)
+    assert cli.main(["validate"]) == 1
+    said = capsys.readouterr().err
+    assert f"this is a bug in pakman {__version__}: RuntimeError" in said
+    assert "test_cli.py" in said
+    assert "the-secret" not in said
+
+
+def test_in_a_github_job_an_error_is_an_annotation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert cli.main(["push", "nowhere", "--bucket", "s3://bucket"]) == 2
+    said = capsys.readouterr().out
+    assert said.startswith("::error title=pakman::nowhere holds no built repository")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["validate", "generate", "build", "push", "run", "inspect", "keygen"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "--help"])
+    assert end.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) > 8
