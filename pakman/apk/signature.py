@@ -1,0 +1,124 @@
+"""Signatures: the segment before the one that is signed, and what can make and check one.
+
+`.SIGN.RSA.<key name>` holds RSA PKCS#1 v1.5 over SHA-1 of the next segment's compressed bytes; apk looks the key up as
+/etc/apk/keys/<key name>. Source: abuild-sign, and apk-tools' `apk_sign_ctx_process_file`, which has the other two, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from pakman.apk import segments, tar
+from pakman.apk.output import replacing
+from pakman.errors import UsageError
+
+ALGORITHMS = {"RSA": "sha1", "RSA256": "sha256", "RSA512": "sha512"}
+"""What `.SIGN.<algorithm>.` says, and the digest that is signed. Pakman signs with the first, as Alpine does."""
+MAX_SIGNATURE = 65536
+
+
+class Signer(Protocol):
+    """A private key."""
+
+    @property
+    def name(self) -> str:
+        """The public key's file name."""
+
+    def sign(self, sha1: bytes) -> bytes:
+        """Return the signature of what has this digest."""
+
+
+class Verifier(Protocol):
+    """A public key."""
+
+    @property
+    def name(self) -> str:
+        """The public key's file name."""
+
+    def holds(self, signature: bytes, algorithm: str, digest: bytes) -> bool:
+        """Say whether `signature` is this key's, of what has this digest by `algorithm` (hashlib's name)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One signature as it stands in a file: a claim until a key was asked."""
+
+    algorithm: str
+    """A key of ALGORITHMS."""
+    key_name: str
+    value: bytes
+
+
+def signature_segment(key: Signer, signed: bytes) -> bytes:
+    """Return the segment that goes before the segment `signed`."""
+    return _segment(key, hashlib.sha1(signed, usedforsecurity=False).digest())
+
+
+def _segment(key: Signer, sha1: bytes) -> bytes:
+    value = key.sign(sha1)
+    # No time of its own: the same content under the same key is the same bytes, whenever it was signed.
+    header = tar.Header(name=f".SIGN.RSA.{key.name}".encode(), type=tar.FILE, mode=0o644, size=len(value))
+    return b"".join(segments.compressed([tar.encoded(header), value, tar.padding(len(value))]))
+
+
+def read_signatures(segment: segments.Segments) -> tuple[Signature, ...]:
+    """Return what a signature segment holds; raises TarError where it holds anything else."""
+    found: list[Signature] = []
+    for header, content in tar.entries(segment):
+        _, mark, rest = header.name.partition(b".SIGN.")
+        algorithm, _, key_name = rest.decode("utf-8", "backslashreplace").partition(".")
+        if not mark or header.type != tar.FILE or len(found) >= 16:
+            raise tar.TarError("the signature segment holds more than signatures")
+        value = content.read(MAX_SIGNATURE)
+        if algorithm in ALGORITHMS:
+            found.append(Signature(algorithm, key_name, value))
+    return tuple(found)
+
+
+def is_signature_segment(file: IO[bytes]) -> bool:
+    """Say whether a file begins with a signature segment; the file is left where it was."""
+    start = file.tell()
+    segment = segments.Segments(file)
+    try:
+        first = next(tar.entries(segment), None) if segment.begin() else None
+        return first is not None and first[0].name.startswith(b".SIGN.")
+    finally:
+        file.seek(start)
+
+
+def resign(path: Path, key: Signer) -> None:
+    """Replace the signature of a package or an index; all else stays as it is, byte by byte.
+
+    Raises UsageError where the file is neither, BuildError where it cannot be written.
+    """
+    try:
+        with path.open("rb") as file:
+            segment = segments.Segments(file)
+            if is_signature_segment(file):
+                segment.begin()
+                segment.digests()
+            start = segment.offset
+            if not segment.begin("sha1"):
+                raise segments.SegmentError("nothing follows the signature")
+            signature = _segment(key, segment.digests()["sha1"])
+            file.seek(start)
+            with replacing(path) as out:
+                out.write(signature)
+                shutil.copyfileobj(file, out, 1 << 20)
+    except (segments.SegmentError, tar.TarError) as error:
+        raise UsageError(f"{path} is neither a package nor an index: {error}", hint="build it again") from error
+    except FileNotFoundError as error:
+        raise UsageError(f"{path} does not exist") from error
+
+
+def signed_by(key: Verifier, signatures: tuple[Signature, ...], digests: dict[str, bytes]) -> Signature | None:
+    """Return the first signature that this key made, None where there is none."""
+    for signature in signatures:
+        algorithm = ALGORITHMS[signature.algorithm]
+        if algorithm in digests and key.holds(signature.value, algorithm, digests[algorithm]):
+            return signature
+    return None

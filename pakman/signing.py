@@ -1,0 +1,282 @@
+"""RSA keys that packages and indexes are signed with, and that machines trust.
+
+The private key stays inside `SigningKey`: no text of it is in an exception, a repr or a log line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from pakman.errors import SigningError
+
+if TYPE_CHECKING:  # cryptography takes a tenth of a second to import; most commands sign nothing
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+
+MIN_BITS = 2048
+_THROWAWAY_BITS = 2048
+_KEYGEN_BITS = 4096
+"""What abuild-keygen makes."""
+_MAX_NAME = 200
+_MAX_FILE = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A private key, under the name that its public half has on every machine that trusts it."""
+
+    name: str
+    """The public key's file name, `<owner>-<name>.rsa.pub`: apk looks for exactly this in /etc/apk/keys."""
+    public_pem: bytes
+    """The public key's file."""
+    _private: RSAPrivateKey = field(repr=False, compare=False)
+
+    def sign(self, sha1: bytes) -> bytes:
+        """Return RSA PKCS#1 v1.5 over this SHA-1 digest: what apk calls an RSA signature."""
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import padding, utils
+
+        return self._private.sign(sha1, padding.PKCS1v15(), utils.Prehashed(hashes.SHA1()))  # noqa: S303 apk's format
+
+    def public_key(self) -> PublicKey:
+        """Return the half that others may have."""
+        return load_public(self.public_pem.decode(), self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A key that a machine trusts."""
+
+    name: str
+    """Its file name."""
+    pem: bytes
+    _public: RSAPublicKey = field(repr=False, compare=False)
+
+    def holds(self, signature: bytes, algorithm: str, digest: bytes) -> bool:
+        """Say whether `signature` is this key's, of what has this digest by `algorithm` (hashlib's name)."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import padding, utils
+
+        digests: dict[str, hashes.HashAlgorithm] = {
+            "sha1": hashes.SHA1(),  # noqa: S303 apk's format
+            "sha256": hashes.SHA256(),
+            "sha512": hashes.SHA512(),
+        }
+        try:
+            self._public.verify(signature, digest, padding.PKCS1v15(), utils.Prehashed(digests[algorithm]))
+        except InvalidSignature:
+            return False
+        return True
+
+
+def key_name(owner: str, name: str) -> str:
+    """Return the public key's file name for a repository `owner/name`. Raises SigningError where it can be none."""
+    result = f"{owner}-{name}.rsa.pub"
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", result) or len(result) > _MAX_NAME or not owner or not name:
+        raise SigningError(
+            f"no key can be named after {owner!r} and {name!r}: a key's name is letters, digits, '.', '_' and '-', "
+            f"at most {_MAX_NAME} of them",
+            hint="give --project OWNER/NAME as GitHub spells it",
+        )
+    return result
+
+
+def load(pem: str, name: str) -> SigningKey:
+    """Return the private key in a PEM text (PKCS#1 or PKCS#8), known to apk as `name`.
+
+    Line ends, indentation and a literal backslash-n for a newline, which secrets go through, do not matter.
+    Raises SigningError saying what else the text is, never quoting it.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    text = _lines(pem)
+    kind = _kind(text)
+    if kind not in ("PRIVATE KEY", "RSA PRIVATE KEY"):
+        _refuse(kind)
+    if "Proc-Type: 4,ENCRYPTED" in text:
+        _refuse("ENCRYPTED PRIVATE KEY")
+    try:
+        key = load_pem_private_key(text.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # Not `from error`: what OpenSSL says helps nobody here, and must not carry the text along.
+        key = None
+    if key is None:
+        raise SigningError(
+            "the signing key is damaged: it begins and ends like a private key, but what is in between is none",
+            hint="copy the whole file again, from -----BEGIN to -----END, line breaks included",
+        )
+    if not isinstance(key, RSAPrivateKey):
+        raise SigningError("the signing key is not an RSA key, and apk knows no other", hint=_MAKE_ONE)
+    if key.key_size < MIN_BITS:
+        raise SigningError(f"the signing key has {key.key_size} bits; at least {MIN_BITS} are needed", hint=_MAKE_ONE)
+    return _signing_key(key, name)
+
+
+def load_public(pem: str, name: str) -> PublicKey:
+    """Return the public key in a PEM text. Raises SigningError saying what else the text is."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    text = _lines(pem)
+    if "PRIVATE KEY-----" in text:
+        raise SigningError(
+            f"{name} is a private key; a public one is wanted", hint="name the file that ends in .rsa.pub"
+        )
+    try:
+        key = load_pem_public_key(text.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, RSAPublicKey):
+        raise SigningError(f"{name} is not an RSA public key in PEM", hint="it begins with -----BEGIN PUBLIC KEY-----")
+    return PublicKey(name, text.encode(), key)
+
+
+def read_public(path: Path) -> PublicKey:
+    """Return the public key in a file. Raises SigningError where it cannot be read or is none."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE)
+    except OSError as error:
+        raise SigningError(
+            f"the public key {path} cannot be read: {error.strerror or error}",
+            hint="name the .rsa.pub file that `pakman build` or `pakman keygen` wrote",
+        ) from error
+    return load_public(content.decode("ascii", "replace"), path.name)
+
+
+def generate(name: str, bits: int = _THROWAWAY_BITS) -> SigningKey:
+    """Return a new key."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+
+    return _signing_key(generate_private_key(public_exponent=65537, key_size=bits), name)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """The two files that `keygen` made."""
+
+    private: Path
+    public: Path
+
+
+def keygen(directory: Path, name: str) -> KeyPair:
+    """Make a key and write DIR/<name> and, without `.pub`, the private key beside it, for its owner's eyes only.
+
+    Nothing is ever overwritten. Raises SigningError where one of the files exists or cannot be written.
+    """
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = generate(name, _KEYGEN_BITS)
+    pair = KeyPair(directory / name.removesuffix(".pub"), directory / name)
+    for path in (pair.public, pair.private):
+        if path.exists() or path.is_symlink():
+            raise _exists(path)
+    pem = key._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    _create(pair.private, pem, 0o600)
+    try:
+        _create(pair.public, key.public_pem, 0o644)
+    except SigningError:
+        pair.private.unlink()
+        raise
+    return pair
+
+
+def next_steps(pair: KeyPair) -> str:
+    """Return what to do with a new key, for `pakman keygen` to print."""
+    return (
+        f"{pair.private}  the private key: keep it secret, back it up, never commit it\n"
+        f"{pair.public}  the public key: every machine that installs needs it under this name in /etc/apk/keys\n"
+        "\n"
+        "Next, hand the private key to the workflow:\n"
+        f"  gh secret set PAKMAN_SIGNING_KEY < {pair.private}\n"
+        "or sign on this machine:\n"
+        f"  pakman build --signing-key {pair.private} --output packages\n"
+    )
+
+
+_MAKE_ONE = "`pakman keygen` makes a key that fits"
+_OTHER_KINDS = {
+    "": ("is not a private key in PEM", "it begins with -----BEGIN PRIVATE KEY-----; " + _MAKE_ONE),
+    "BASE64": (
+        "is base64 of something, not PEM",
+        "store the key file's text itself: gh secret set PAKMAN_SIGNING_KEY < FILE",
+    ),
+    "EMPTY": ("is empty", "is the secret set, and may this workflow see it? " + _MAKE_ONE),
+    "ENCRYPTED PRIVATE KEY": (
+        "is encrypted with a passphrase, which nobody can type here",
+        "remove the passphrase: openssl pkey -in FILE -out NEW-FILE",
+    ),
+    "PUBLIC KEY": ("is a public key", "the private key is the file without .pub"),
+    "RSA PUBLIC KEY": ("is a public key", "the private key is the file without .pub"),
+    "CERTIFICATE": ("is a certificate", "apk uses plain RSA keys; " + _MAKE_ONE),
+    "EC PRIVATE KEY": ("is not an RSA key, and apk knows no other", _MAKE_ONE),
+    "DSA PRIVATE KEY": ("is not an RSA key, and apk knows no other", _MAKE_ONE),
+    "OPENSSH PRIVATE KEY": ("is in OpenSSH's format, not PEM", "convert a copy of it: ssh-keygen -p -m PKCS8 -f COPY"),
+}
+
+
+def _refuse(kind: str) -> NoReturn:
+    what, hint = _OTHER_KINDS.get(kind, _OTHER_KINDS[""])
+    raise SigningError(f"the signing key {what}", hint=hint)
+
+
+def _kind(text: str) -> str:
+    if not text:
+        return "EMPTY"
+    if text.startswith("LS0tLS1CRUdJTi"):
+        return "BASE64"
+    begin = re.search(r"^-----BEGIN ([A-Z ]+)-----$", text, re.MULTILINE)
+    return begin[1] if begin else ""
+
+
+def _lines(pem: str) -> str:
+    r"""Return a PEM text as it was before a secret store, an editor or a `\n` in a variable touched it."""
+    text = pem.lstrip("\ufeff")
+    if "\n" not in text.strip():
+        text = text.replace("\\r", "").replace("\\n", "\n")
+    lines = [line.strip() for line in text.splitlines()]
+    return "".join(f"{line}\n" for line in lines if line)
+
+
+def _signing_key(key: RSAPrivateKey, name: str) -> SigningKey:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return SigningKey(name, public, key)
+
+
+def _create(path: Path, content: bytes, mode: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except FileExistsError as error:
+        raise _exists(path) from error
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            # Whatever the umask says: others must be able to read the one, nobody the other.
+            os.fchmod(descriptor, mode)
+            file.write(content)
+    except OSError as error:
+        path.unlink()
+        raise _cannot_write(path, error) from error
+
+
+def _exists(path: Path) -> SigningError:
+    return SigningError(
+        f"{path} exists; a key is never overwritten",
+        hint="use the key that is there, or move it away: machines that trust it refuse packages of another one",
+    )
+
+
+def _cannot_write(path: Path, error: OSError) -> SigningError:
+    return SigningError(
+        f"{path} cannot be written: {error.strerror or error}", hint="choose another --output directory"
+    )
