@@ -1,0 +1,325 @@
+"""What git says: tags, distances, times, remotes; and that nothing of the repository's is run."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pakman import project, version
+from pakman.errors import UsageError
+from tests.integration.conftest import AlpineRoot
+
+pytestmark = pytest.mark.git
+
+ENV = {"PATH": os.environ["PATH"]}
+FIRST = 1706745599  # 2024-01-31T23:59:59Z
+
+
+@dataclass
+class Work:
+    """A work tree whose commits are an hour apart, by a committer nine hours east of Greenwich."""
+
+    path: Path
+    commits: int = 0
+
+    def git(self, *arguments: str, **env: str) -> str:
+        date = f"{FIRST + 3600 * max(self.commits - 1, 0)} +0900"
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=self.path,
+            env={
+                **ENV,
+                "GIT_CONFIG_GLOBAL": "/dev/null",
+                "GIT_CONFIG_NOSYSTEM": "1",
+                "GIT_AUTHOR_NAME": "A",
+                "GIT_AUTHOR_EMAIL": "a@example.org",
+                "GIT_COMMITTER_NAME": "C",
+                "GIT_COMMITTER_EMAIL": "c@example.org",
+                "GIT_AUTHOR_DATE": "946684800 +0000",
+                "GIT_COMMITTER_DATE": date,
+                **env,
+            },
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.strip()
+
+    def commit(self, *tags: str) -> str:
+        self.commits += 1
+        self.git("commit", "--quiet", "--allow-empty", "--message", f"Commit {self.commits}")
+        for tag in tags:
+            self.git("tag", tag)
+        return self.git("rev-parse", "HEAD")
+
+    def detect(self, env: dict[str, str] | None = None, directory: Path | None = None) -> project.Project:
+        return project.detect(
+            directory or self.path,
+            {**ENV, **(env or {})},
+            project=None,
+            package_version=None,
+            package_release=None,
+        )
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Work:
+    path = tmp_path / "My Shop"
+    path.mkdir()
+    made = Work(path)
+    made.git("init", "--quiet", "--initial-branch=main")
+    return made
+
+
+def test_an_exact_tag_is_the_version(work: Work) -> None:
+    work.commit("v1.2.2")
+    sha = work.commit("v1.2.3")
+    found = work.detect()
+    assert (found.version, found.version_source) == ("1.2.3", "tag v1.2.3")
+    assert (found.commit, found.commit_time, found.release) == (sha, FIRST + 3600, 0)
+
+
+def test_an_annotated_tag_counts_as_a_plain_one_does(work: Work) -> None:
+    work.commit()
+    work.git("tag", "--annotate", "--message", "Release", "v1.2.3-rc.1")
+    assert work.detect().version == "1.2.3_rc1"
+    work.commit()
+    assert work.detect().version == "1.2.3_rc1_git20240201005959"
+
+
+def test_of_several_tags_the_highest_counts_and_the_others_are_no_trouble(work: Work) -> None:
+    work.commit("latest", "v1", "v1.9.0", "v1.10.0", "v1.10.0-rc.1", "v1.10.0+build", "2024-01-31", "stable")
+    assert work.detect().version == "1.10.0"
+    work.commit("nightly")
+    found = work.detect()
+    assert (found.version, found.version_source) == ("1.10.0_git20240201005959", "1 commit after tag v1.10.0")
+
+
+@pytest.mark.parametrize(
+    ("tag", "following"), [("v1.2.3", "v1.2.4"), ("v1.2.3-rc.1", "v1.2.3-rc.2"), ("v2-rc", "v2-rc1")]
+)
+@pytest.mark.alpine
+def test_apk_upgrades_from_tag_to_commit_to_commit_to_tag(
+    work: Work, alpine_root: AlpineRoot, tag: str, following: str
+) -> None:
+    seen = []
+    for name in (tag, None, None, following):
+        work.commit(*([name] if name else []))
+        seen.append(work.detect().version)
+    assert len(set(seen)) == 4
+    for older, newer in itertools.pairwise(seen):
+        assert alpine_root.sh('apk version -t "$A" "$B"', A=older, B=newer) == "<\n"
+
+
+def test_the_number_of_commits_is_said(work: Work) -> None:
+    work.commit("shop-v0.1.0")
+    for _ in range(3):
+        work.commit()
+    assert work.detect().version_source == "3 commits after tag shop-v0.1.0"
+
+
+def test_the_nearest_tag_counts_not_the_highest(work: Work) -> None:
+    work.commit("v2015.1")
+    work.commit("v1.0.0")
+    work.commit()
+    assert work.detect().version.startswith("1.0.0_git")
+
+
+def test_tags_of_another_branch_do_not_count(work: Work) -> None:
+    work.commit("v1.0.0")
+    work.git("switch", "--quiet", "--create", "next")
+    work.commit("v2.0.0")
+    work.git("switch", "--quiet", "main")
+    work.commit()
+    assert work.detect().version == "1.0.0_git20240201015959"
+    work.git("merge", "--quiet", "--no-ff", "--message", "Merge", "next")
+    assert work.detect().version.startswith("2.0.0_git")
+
+
+def test_a_merged_fix_of_an_old_release_does_not_lower_the_version(work: Work) -> None:
+    work.commit("v1.0.0")
+    work.git("switch", "--quiet", "--create", "fixes")
+    work.commit("v1.0.1")
+    work.git("switch", "--quiet", "main")
+    work.commit("v1.1.0")
+    work.git("merge", "--quiet", "--no-ff", "--message", "Merge", "fixes")
+    found = work.detect()
+    assert (found.version, found.version_source) == ("1.1.0_git20240201015959", "1 commit after tag v1.1.0")
+
+
+def test_many_other_tags_are_passed_over(work: Work) -> None:
+    work.commit("v1.0.0")
+    for number in range(12):
+        work.commit(f"deployed-to-{number}")
+    assert work.detect().version_source == "12 commits after tag v1.0.0"
+
+
+def test_a_tag_here_that_cannot_be_mapped_is_refused_and_further_back_ignored(work: Work) -> None:
+    work.commit("v1.0.0")
+    work.commit("v1.1.0+build.7")
+    with pytest.raises(UsageError, match=r"v1\.1\.0\+build\.7") as caught:
+        work.detect()
+    assert "--package-version 1.1.0" in caught.value.hint
+    given = project.detect(work.path, ENV, project=None, package_version="1.1.0", package_release=None)
+    assert given.version == "1.1.0"
+    work.commit()
+    assert work.detect().version_source == "2 commits after tag v1.0.0"
+
+
+def test_a_renamed_annotated_tag_has_its_new_name(work: Work) -> None:
+    work.commit()
+    work.git("tag", "--annotate", "--message", "Release", "v1.0.0")
+    work.git("update-ref", "refs/tags/v1.5.0", work.git("rev-parse", "refs/tags/v1.0.0"))
+    work.git("update-ref", "-d", "refs/tags/v1.0.0")
+    work.commit()
+    assert work.detect().version_source == "1 commit after tag v1.5.0"
+
+
+def test_no_tag(work: Work) -> None:
+    work.commit()
+    assert (work.detect().version, work.detect().version_source) == ("0.0.0", "no tag")
+    work.git("tag", "latest")
+    assert work.detect().version_source == "no tag on the way to this commit is a version"
+
+
+def test_no_commit_yet(work: Work) -> None:
+    found = work.detect({"SOURCE_DATE_EPOCH": "5"})
+    assert (found.commit, found.commit_time, found.version) == (None, 5, "0.0.0")
+    assert found.version_source == "no tag: no commit yet"
+
+
+def test_a_shallow_clone_says_why_there_is_no_tag(work: Work, tmp_path: Path) -> None:
+    work.commit("v1.0.0")
+    work.commit()
+    clone = Work(tmp_path / "clone")
+    work.git("clone", "--quiet", "--depth=1", "--no-tags", f"file://{work.path}", str(clone.path))
+    found = clone.detect()
+    assert (found.version, found.version_source) == ("0.0.0", "no tag: the clone is shallow; use fetch-depth: 0")
+    clone.git("fetch", "--quiet", "--unshallow", "--tags")
+    assert clone.detect().version_source == "1 commit after tag v1.0.0"
+
+
+def test_a_shallow_clone_of_a_tag_has_its_version(work: Work, tmp_path: Path) -> None:
+    work.commit()
+    work.commit("v1.0.0")
+    clone = Work(tmp_path / "clone")
+    work.git("clone", "--quiet", "--depth=1", "--branch=v1.0.0", f"file://{work.path}", str(clone.path))
+    assert clone.detect().version == "1.0.0"
+
+
+@pytest.mark.parametrize("url", ["https://github.com/acme/web_shop.git", "git@github.com:acme/web_shop.git"])
+def test_owner_and_name_are_the_remotes(work: Work, url: str) -> None:
+    work.git("remote", "add", "origin", url)
+    found = work.detect()
+    assert (found.owner, found.name, found.slug) == ("acme", "web_shop", "web-shop")
+
+
+def test_without_a_remote_it_is_local_and_named_like_its_directory(work: Work) -> None:
+    assert (work.detect().owner, work.detect().name) == ("local", "My-Shop")
+    work.git("remote", "add", "origin", "/srv/git/other.git")
+    assert (work.detect().owner, work.detect().name) == ("local", "My-Shop")
+
+
+def test_a_subdirectory_and_a_worktree_belong_to_the_repository(work: Work, tmp_path: Path) -> None:
+    work.commit("v1.0.0")
+    deep = work.path / "apps" / "web"
+    deep.mkdir(parents=True)
+    assert (work.detect(directory=deep).name, work.detect(directory=deep).version) == ("My-Shop", "1.0.0")
+    work.git("worktree", "add", "--quiet", str(tmp_path / "tree"))
+    assert work.detect(directory=tmp_path / "tree").version == "1.0.0"
+
+
+def test_a_worktree_without_its_repository_is_said(work: Work, tmp_path: Path) -> None:
+    work.commit()
+    tree = tmp_path / "tree"
+    work.git("worktree", "add", "--quiet", str(tree))
+    shutil.rmtree(work.path)
+    with pytest.raises(UsageError, match="git cannot read the repository") as caught:
+        work.detect(directory=tree)
+    assert "--project" in caught.value.hint
+
+
+def test_github_s_commit_is_asked_for_where_it_is_there(work: Work) -> None:
+    sha = work.commit("v1.0.0")
+    work.commit("v2.0.0")
+    found = work.detect({"GITHUB_SHA": sha})
+    assert (found.commit, found.commit_time, found.version) == (sha, FIRST, "1.0.0")
+    elsewhere = "0" * 40
+    found = work.detect({"GITHUB_SHA": elsewhere})
+    assert (found.commit, found.commit_time, found.version) == (elsewhere, FIRST + 3600, "2.0.0")
+
+
+def test_no_repository_at_all(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is in no git repository"):
+        Work(tmp_path).detect()
+    assert Work(tmp_path).detect({"GITHUB_REPOSITORY": "acme/shop"}).version_source == "no tag: no git repository"
+
+
+def test_git_is_not_led_elsewhere_by_the_environment(work: Work, tmp_path: Path) -> None:
+    sha = work.commit("v1.0.0")
+    other = tmp_path / "other"
+    other.mkdir()
+    Work(other).git("init", "--quiet")
+    misleading = {
+        "GIT_DIR": str(other / ".git"),
+        "GIT_WORK_TREE": str(other),
+        "GIT_INDEX_FILE": str(other / "index"),
+        "GIT_CEILING_DIRECTORIES": str(work.path.parent),
+        "GIT_CONFIG_COUNT": "nonsense",
+        "GIT_TRACE": "1",
+        "HOME": str(other),
+    }
+    assert work.detect(misleading).commit == sha
+
+
+def test_somebody_elses_repository_is_read_and_nothing_of_it_is_run(work: Work, tmp_path: Path) -> None:
+    sha = work.commit("v1.0.0")
+    ran = tmp_path / "ran"
+    trap = tmp_path / "trap"
+    trap.write_text(f'#!/bin/sh\necho "$0 $*" >>"{ran}"\n')
+    trap.chmod(0o755)
+    for key in ("core.fsmonitor", "core.pager", "core.sshCommand", "gpg.program", "credential.helper", "core.editor"):
+        work.git("config", key, str(trap))
+    work.git("config", "log.showSignature", "true")
+    work.git("config", "core.hooksPath", str(tmp_path))
+    for hook in ("post-index-change", "reference-transaction"):
+        shutil.copy(trap, tmp_path / hook)
+    work.git("status")
+    assert ran.exists(), "the trap is one that git falls into"
+    ran.unlink()
+    if os.geteuid() == 0:
+        for path in [work.path, *work.path.rglob("*")]:
+            os.chown(path, 12345, 12345)
+        with pytest.raises(subprocess.CalledProcessError):
+            work.git("rev-parse", "HEAD")
+    found = work.detect()
+    assert (found.commit, found.version) == (sha, "1.0.0")
+    assert not ran.exists()
+
+
+def test_a_clock_that_was_wrong_is_no_trouble(work: Work) -> None:
+    work.commit("v1.0.0")
+    work.commits += 1
+    work.git("commit", "--quiet", "--allow-empty", "--message", "Far", GIT_COMMITTER_DATE="@4102444800000 +0000")
+    found = work.detect()
+    assert version.is_valid_pkgver(found.version)
+    assert found.version == "1.0.0_git99991231235959"
+
+
+def test_a_thousand_tags_are_quick(work: Work) -> None:
+    sha = work.commit("v1.0.0")
+    (work.path / ".git/packed-refs").write_text(
+        "# pack-refs with: peeled fully-peeled sorted\n"
+        + "".join(sorted(f"{sha} refs/tags/build-{number}\n" for number in range(1000)))
+    )
+    work.commit()
+    began = time.monotonic()
+    assert work.detect().version_source == "1 commit after tag v1.0.0"
+    assert time.monotonic() - began < 2
