@@ -1,18 +1,27 @@
-"""The only place that runs a program: always an argument list, always an explicit environment."""
+"""The only place that runs a program: always an argument list, always an explicit environment.
+
+Every program gets a session of its own, so that a Ctrl-C in the terminal reaches only pakman, which then ends what it
+started; and nothing that a program leaves behind in its process group outlives the call.
+"""
 
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
+
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_LONGEST_LINE = 64 * 1024
+"""Bytes after which a line without an end is handed over in parts: a child decides how much memory its lines take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +35,21 @@ class Completed:
 
 def which(program: str, env: Mapping[str, str]) -> str | None:
     """Return the path of `program` on the PATH of `env`, with the system's directories as a last resort."""
-    return shutil.which(
-        program, path=f"{env.get('PATH', '')}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    )
+    return shutil.which(program, path=f"{env.get('PATH', '')}:{_SYSTEM_PATH}")
 
 
 def shown(argv: Sequence[str]) -> str:
     """Return the command as one would type it into a shell."""
     return shlex.join(argv)
+
+
+def how_it_ended(status: int) -> str:
+    """Return an exit status in words: `exit status 2`, `killed by SIGKILL`; 128 + n is a shell's word for signal n."""
+    number = -status if status < 0 else status - 128
+    if status < 0 or 128 < status < 128 + signal.NSIG:
+        with suppress(ValueError):
+            return f"killed by {signal.Signals(number).name}"
+    return f"exit status {status}"
 
 
 def capture(
@@ -48,10 +64,9 @@ def capture(
 
     Raises FileNotFoundError where there is no such program and subprocess.TimeoutExpired after `timeout` seconds.
     """
-    done = subprocess.run(
-        list(argv), env=dict(env), cwd=cwd, input=stdin, capture_output=True, timeout=timeout, check=False
-    )
-    return Completed(done.returncode, done.stdout, done.stderr)
+    with _session(argv, env, cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        stdout, stderr = process.communicate(stdin, timeout)
+        return Completed(process.returncode, stdout, stderr)
 
 
 def stream(
@@ -64,14 +79,20 @@ def stream(
 ) -> int:
     """Run a program, hand over each line it writes (stdout and stderr as one, newline removed), return its status.
 
-    Bytes that are not UTF-8 are replaced. The program gets a session of its own; when this call is left by an
-    exception (SIGINT and SIGTERM included, where they raise), the whole session is killed.
+    Bytes that are not UTF-8 are replaced. The call ends when the program does: what it left behind in the background
+    is killed. The same happens when the call is left by an exception (SIGINT and SIGTERM included, where they raise).
     """
     with started(argv, env=env, cwd=cwd, stdin=stdin) as process:
-        assert process.stdout is not None
-        for raw in process.stdout:
-            on_line(raw.decode("utf-8", "replace").rstrip("\n"))
+        for line in _lines(process):
+            on_line(line.decode("utf-8", "replace"))
         return process.wait()
+
+
+def save(argv: Sequence[str], *, env: Mapping[str, str], stdout: IO[bytes]) -> Completed:
+    """Run a program whose output goes to an open file; `stdout` of the result is empty."""
+    with _session(argv, env, None, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE) as process:
+        _, stderr = process.communicate()
+        return Completed(process.returncode, b"", stderr)
 
 
 @contextmanager
@@ -80,31 +101,115 @@ def started(
     *,
     env: Mapping[str, str],
     cwd: Path | None = None,
-    stdin: IO[bytes] | None = None,
+    stdin: IO[bytes] | int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Yield a started program in a session of its own, stdout and stderr as one pipe; kill the session at the end."""
-    process = subprocess.Popen(
-        list(argv),
-        env=dict(env),
-        cwd=cwd,
-        stdin=stdin or subprocess.DEVNULL,
+    with _session(
+        argv,
+        env,
+        cwd,
+        stdin=subprocess.DEVNULL if stdin is None else stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,
+    ) as process:
+        yield process
+
+
+@contextmanager
+def fed(write: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
+    """Yield the reading end of a pipe that `write` fills, for a program's stdin; raise what `write` raised.
+
+    That the program stops reading early is its own affair: its exit status says why.
+    """
+    reading, writing = os.pipe()
+    failure: list[BaseException] = []
+
+    def fill() -> None:
+        try:
+            with open(writing, "wb") as stream:  # noqa: PTH123  (a file descriptor, not a path)
+                write(stream)
+        except BrokenPipeError:
+            pass
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=fill, name="stdin", daemon=True)
+    with open(reading, "rb") as source:  # noqa: PTH123
+        thread.start()
+        yield source
+    thread.join()
+    if failure:
+        raise failure[0]
+
+
+def replace(argv: Sequence[str], *, env: Mapping[str, str]) -> NoReturn:
+    """Become another program: this one ends here, without cleaning up."""
+    os.execvpe(argv[0], list(argv), dict(env))  # noqa: S606
+
+
+@contextmanager
+def _session(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: Path | None,
+    *,
+    stdin: IO[bytes] | int,
+    stdout: IO[bytes] | int,
+    stderr: IO[bytes] | int,
+) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        list(argv), env=dict(env), cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
     )
     try:
         yield process
     finally:
-        if process.poll() is None:
-            with_session(process.pid, signal.SIGKILL)
+        _kill_session(process)
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+
+def _kill_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process group that a program leads, and take its exit status if nobody has yet.
+
+    Once its leader has been waited for, the group's number may belong to others; until then it cannot. What is left
+    of a group whose leader is gone was killed when the leader's end was seen (`_lines`), or is in a view that is.
+    """
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
 
 
-def with_session(pid: int, number: signal.Signals) -> None:
-    """Send a signal to the process group that `pid` leads; one that is already gone is fine."""
-    try:
-        os.killpg(pid, number)
-    except ProcessLookupError:
-        pass
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    """Yield what a program writes, line by line, until it has ended, whoever else holds its stdout open."""
+    if process.stdout is None:
+        return
+    number = process.stdout.fileno()
+    rest = b""
+    ended = False
+    while True:
+        readable, _, _ = select.select([number], [], [], 0.0 if ended else 0.1)
+        if readable:
+            chunk = os.read(number, 65536)
+            if not chunk:
+                break
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from (line.removesuffix(b"\r") for line in lines)
+            while len(rest) > _LONGEST_LINE:
+                yield rest[:_LONGEST_LINE]
+                rest = rest[_LONGEST_LINE:]
+        elif ended:
+            break
+        elif _has_ended(process):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            ended = True
+    if rest:
+        yield rest
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Say whether a program has ended, leaving its exit status (and so its process group's number) where it is."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
