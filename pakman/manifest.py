@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+from pakman import stack, validation
+from pakman.doubts import SERVICE_DEPENDENCIES as SERVICE_DEPENDENCIES
+from pakman.problems import Problem
 
 HOOKS = ("pre-install", "post-install", "pre-upgrade", "post-upgrade", "pre-deinstall", "post-deinstall")
 """The six suffixes of `install=` in an APKBUILD, and the keys of `hook`."""
@@ -66,6 +72,7 @@ class Manifest:
     """What `instellar.yml` says, checked; what only the deployment API reads stays plain YAML data."""
 
     stack: str | None = None
+    """The stack's name, `alpine/3.20`, however it is written; None where none is named."""
     type: Literal["static", "custom"] | None = None
     dependencies: Dependencies = Dependencies()
     architectures: tuple[str, ...] | None = None
@@ -82,3 +89,68 @@ class Manifest:
     license: str | None = None
     url: str | None = None
     maintainer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A manifest read: its values where it is valid, and all that is wrong or doubtful."""
+
+    manifest: Manifest | None
+    """None where there is an error."""
+    problems: tuple[Problem, ...]
+    """Sorted by place."""
+    source: str
+
+
+def read(file: Path, *, repository: str | None, today: datetime.date) -> Reading:
+    """Read and check a manifest; `repository` is the repository's name, where it is known.
+
+    Raises UsageError where the file cannot be read. What only has to know what is wrong asks `pakman.validation`.
+    """
+    verdict = validation.validate(file, repository=repository, today=today)
+    return Reading(_manifest(verdict.data) if verdict.valid else None, verdict.problems, verdict.source)
+
+
+def _manifest(data: Mapping[str, Any]) -> Manifest:
+    found = stack.find(data["stack"]) if "stack" in data else None
+    source = data.get("source", ())
+    plain = ("type", "package", "hook", "page", "description", "license", "url", "maintainer")
+    return Manifest(
+        stack=found.name if found is not None else None,
+        dependencies=_dependencies(data.get("dependencies", {})),
+        architectures=tuple(data["architectures"]) if "architectures" in data else None,
+        build=_build(data.get("build", {})),
+        source=tuple(source.split() if isinstance(source, str) else source),
+        run=_run(data["run"]) if "run" in data else None,
+        kits=tuple(data.get("kits", ())),
+        sizes=tuple(data.get("sizes", ())),
+        plans=tuple(data.get("plans", ())),
+        **{key: data[key] for key in plain if key in data},
+    )
+
+
+def _dependencies(data: Mapping[str, Any]) -> Dependencies:
+    return Dependencies(tuple(data.get("build", ())), tuple(data.get("runtime", ())), data.get("trace", False))
+
+
+def _build(data: Mapping[str, Any]) -> Build:
+    lists = {key: tuple(data[key]) for key in ("destinations", "exclude") if key in data}
+    return Build(**{**data, **lists})
+
+
+def _run(data: Mapping[str, Any]) -> Run:
+    return Run(
+        name=data.get("name"),
+        user=data.get("user"),
+        services=tuple(
+            Service(
+                name=service["name"],
+                binary=service["binary"],
+                path=service.get("path"),
+                call=service.get("start", {}).get("call", ""),
+                stop=service.get("stop", {}),
+            )
+            for service in data.get("services", ())
+        ),
+        commands=tuple(Command(**command) for command in data.get("commands", ())),
+    )

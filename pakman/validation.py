@@ -1,0 +1,122 @@
+"""A manifest checked: every problem at once, each at its place."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pakman import checks, doubts, schema, yaml_reader
+from pakman.errors import UsageError
+from pakman.problems import Problem
+from pakman.yaml_tree import Fault, Node, Unreadable
+
+MAX_BYTES = 1024 * 1024
+
+
+class Verdict(NamedTuple):
+    """What there is to say about one file."""
+
+    problems: tuple[Problem, ...]
+    """All of them, sorted by place."""
+    source: str
+    """The file's text."""
+    data: dict[str, Any]
+    """The manifest as plain YAML data; to be trusted only where it is valid."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether nothing worse than warnings was found."""
+        return all(problem.severity != "error" for problem in self.problems)
+
+
+def validate(file: Path, *, repository: str | None, today: datetime.date) -> Verdict:
+    """Check a manifest; `repository` is the repository's name, where it is known.
+
+    Raises UsageError where the file cannot be read.
+    """
+    content = _content(file)
+    source = content.decode("utf-8-sig", errors="replace")
+    try:
+        root, faults = _tree(content)
+    except Unreadable as unreadable:
+        return Verdict(tuple(_problems(file, "error", [unreadable.fault])), source[:MAX_BYTES], {})
+    rules = schema.load()
+    violations = list(schema.violations(rules, root.value))
+    if violations:
+        from pakman import explanations
+
+        for violation in violations:
+            faults += explanations.explain(violation, root, rules)
+    faults += checks.errors(root)
+    warnings = doubts.warnings(root, source.split("\n"), repository, today)
+    problems = {*_problems(file, "error", faults), *_problems(file, "warning", warnings)}
+    return Verdict(tuple(sorted(problems)), source, root.value)
+
+
+def _problems(file: Path, severity: Literal["error", "warning"], faults: Iterable[Fault]) -> Iterable[Problem]:
+    for line, column, path, code, message, hint in faults:
+        yield Problem(str(file), line, column, path, severity, code, message, hint)
+
+
+def _content(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        hint = "run pakman in the folder that has the manifest, or give the manifest's path"
+        raise UsageError(f"there is no manifest {file}", hint=hint) from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no path"
+        hint = "give the path of a file that can be read"
+        raise UsageError(f"the manifest {file} cannot be read: {reason}", hint=hint) from error
+
+
+def _tree(content: bytes) -> tuple[Node, list[Fault]]:
+    """Return the tree of a file's content and its faults as YAML; raises Unreadable."""
+    if len(content) > MAX_BYTES:
+        raise _unreadable("too-large", "the manifest is larger than 1 MiB", "is this the right file?")
+    text = _text(content)
+    _refuse_control_characters(text)
+    root, faults = yaml_reader.parse(text)
+    if root is None or (root.value is None and not faults):
+        hint = "write what is built, at least:\nbuild:\n  command: make\n  destinations:\n    - dist"
+        raise _unreadable("empty", "the manifest says nothing", hint)
+    if not root.is_mapping:
+        found = "a list" if root.is_list else "one value"
+        hint = "begin with keys such as `build:`, without indentation and `- `"
+        fault = Fault(root.line, root.column, "", "not-a-mapping", f"a manifest has keys, and this is {found}", hint)
+        raise Unreadable(fault)
+    return root, faults
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8-sig", errors="replace")
+        byte = content[error.start]
+        message = f"the manifest is not UTF-8: byte {error.start + 1} is 0x{byte:02x}"
+        hint = "save it as UTF-8; editors offer that when saving"
+        raise _unreadable("not-utf-8", message, hint, before) from None
+
+
+def _refuse_control_characters(text: str) -> None:
+    """Refuse what YAML does, and what it takes for the end of a line where editors do not."""
+    offset = 0
+    for line in text.split("\n"):
+        if not line.isprintable():
+            for column, character in enumerate(line.removesuffix("\r")):
+                if character != "\t" and (character < " " or "\x7f" <= character <= "\x9f" or character in _UNSEEN):
+                    message = f"an invisible control character is here: U+{ord(character):04X}"
+                    raise _unreadable("control-character", message, "take it out", text[: offset + column])
+        offset += len(line) + 1
+
+
+_UNSEEN = "\u2028\u2029\ufeff\ufffe\uffff"
+"""Two separators of lines and paragraphs, a byte order mark inside of the text, two that are no characters."""
+
+
+def _unreadable(code: str, message: str, hint: str, before: str = "") -> Unreadable:
+    return Unreadable(Fault(before.count("\n") + 1, len(before) - before.rfind("\n"), "", code, message, hint))
