@@ -11,6 +11,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from pakman import signing
+from pakman.apk.index import write_index
+from pakman.apk.metadata import Metadata
+from pakman.apk.write import write_package
 from tests.machine import Machine
 
 _DEBIAN = ("nginx", "libc6", "libcrypt1", "libpcre2-8-0", "libssl3", "zlib1g")
@@ -62,3 +66,34 @@ def _make_tree(scratch: Path, tree: Path) -> None:
         (made / folder).mkdir(parents=True)
     made.rename(tree)
     shutil.rmtree(scratch)
+
+
+def nginx_repository(machine: Machine, cache: Path) -> str:
+    """Give the machine a repository with nginx in it, and trust in its key; return what to say of it."""
+    folder = machine.path / "srv/mirror/x86_64"
+    folder.mkdir(parents=True)
+    key = signing.generate("mirror.rsa.pub")
+    metadata = Metadata(
+        pkgname="nginx",
+        pkgver="1.22.1-r0",
+        pkgdesc="HTTP server",
+        arch="x86_64",
+        origin="nginx",
+        license="BSD-2-Clause",
+    )
+    package = write_package(
+        folder / "nginx-1.22.1-r0.apk",
+        metadata,
+        nginx_tree(cache),
+        scripts={},
+        owners={0: "root"},
+        groups={0: "root"},
+        mtime=0,
+        key=key,
+        threads=2,
+    )
+    write_index(folder / "APKINDEX.tar.gz", [package.path], key, "a stand-in for Alpine's mirror")
+    (machine.path / "etc/apk/keys" / key.name).write_bytes(key.public_pem)
+    repositories = machine.path / "etc/apk/repositories"
+    repositories.write_text(f"{repositories.read_text()}/srv/mirror\n")
+    return "(nginx: Debian's, repacked)"
