@@ -1,4 +1,4 @@
-"""Jinja2 as this project uses it: a missing value is an error, and a value reaches shell only through `sh`."""
+"""Jinja2 as this project uses it: a missing value is an error, and a value reaches shell only through a filter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class RecipeFile:
 def render(template: str, /, **values: object) -> str:
     """Render one of pakman/templates; raises jinja2.UndefinedError for a name that was not given.
 
-    In a template `{{ value | sh }}` is the value as exactly one shell word, whatever is in it.
+    In a template `{{ value | sh }}` is the value as exactly one shell word, whatever is in it; `{{ value | ash }}` is
+    the same for an APKBUILD.
     """
     # Imported here: validating a manifest renders nothing.
     import jinja2
@@ -35,4 +36,14 @@ def render(template: str, /, **values: object) -> str:
         autoescape=False,  # noqa: S701  (shell, not HTML: the filter `sh` is the escape here)
     )
     environment.filters["sh"] = lambda value: shlex.quote(str(value))
+    environment.filters["ash"] = lambda value: ash_word(str(value))
     return environment.get_template(template).render(**values)
+
+
+def ash_word(value: str) -> str:
+    """Return a value as one word of busybox ash, on one line and without a `#`.
+
+    abuild also reads APKBUILDs without a shell: it greps for `# Maintainer`, and `abuild checksum` edits lines that
+    begin with `sha512sums=`. No value may look like either.
+    """
+    return shlex.quote(value).replace("#", "'\"#\"'").replace("\n", "'$'\\n''")
