@@ -158,47 +158,30 @@ def generate(name: str, bits: int = _THROWAWAY_BITS) -> SigningKey:
     return _signing_key(generate_private_key(public_exponent=65537, key_size=bits), name)
 
 
-@dataclass(frozen=True, slots=True)
-class KeyPair:
-    """The two files that `keygen` made."""
+def keygen(directory: Path, name: str) -> tuple[Path, Path]:
+    """Make a key; return the paths of the private key, readable by its owner only, and of the public one.
 
-    private: Path
-    public: Path
-
-
-def keygen(directory: Path, name: str) -> KeyPair:
-    """Make a key and write DIR/<name> and, without `.pub`, the private key beside it, for its owner's eyes only.
-
+    The public key's file is DIR/<name>, the private key's is the same without `.pub`; DIR is made where it is missing.
     Nothing is ever overwritten. Raises SigningError where one of the files exists or cannot be written.
     """
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    key = generate(name, _KEYGEN_BITS)
-    pair = KeyPair(directory / name.removesuffix(".pub"), directory / name)
-    for path in (pair.public, pair.private):
+    private, public = directory / name.removesuffix(".pub"), directory / name
+    for path in (private, public):
         if path.exists() or path.is_symlink():
             raise _exists(path)
-    pem = key._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    _create(pair.private, pem, 0o600)
     try:
-        _create(pair.public, key.public_pem, 0o644)
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(directory, error) from error
+    key = generate(name, _KEYGEN_BITS)
+    _create(private, key._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    try:
+        _create(public, key.public_pem, 0o644)
     except SigningError:
-        pair.private.unlink()
+        private.unlink()
         raise
-    return pair
-
-
-def next_steps(pair: KeyPair) -> str:
-    """Return what to do with a new key, for `pakman keygen` to print."""
-    return (
-        f"{pair.private}  the private key: keep it secret, back it up, never commit it\n"
-        f"{pair.public}  the public key: every machine that installs needs it under this name in /etc/apk/keys\n"
-        "\n"
-        "Next, hand the private key to the workflow:\n"
-        f"  gh secret set PAKMAN_SIGNING_KEY < {pair.private}\n"
-        "or sign on this machine:\n"
-        f"  pakman build --signing-key {pair.private} --output packages\n"
-    )
+    return private, public
 
 
 _MAKE_ONE = "`pakman keygen` makes a key that fits"

@@ -6,7 +6,7 @@ program does not know survive when indexes are merged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +58,8 @@ class Index:
 
     description: str
     stanzas: tuple[Stanza, ...]
-    signatures: tuple[Signature, ...] = ()
-    digests: tuple[tuple[str, bytes], ...] = ()
+    signatures: tuple[Signature, ...]
+    digests: Mapping[str, bytes]
     """Of the index segment, by algorithm: what the signatures are over."""
 
 
@@ -115,7 +115,7 @@ def read_index(path: Path) -> Index:
             if not segments.begin(*sorted({"sha1", *(ALGORITHMS[each.algorithm] for each in signatures)})):
                 raise SegmentError("it holds no index")
             found = {header.name: content.read(_MAX_INDEX).decode() for header, content in tar.entries(segments)}
-            digests = tuple(segments.digests().items())
+            digests = segments.digests()
             if segments.begin():
                 raise SegmentError("there is something behind the index")
     except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -115,7 +116,7 @@ def resign(path: Path, key: Signer) -> None:
         raise UsageError(f"{path} does not exist") from error
 
 
-def signed_by(key: Verifier, signatures: tuple[Signature, ...], digests: dict[str, bytes]) -> Signature | None:
+def signed_by(key: Verifier, signatures: tuple[Signature, ...], digests: Mapping[str, bytes]) -> Signature | None:
     """Return the first signature that this key made, None where there is none."""
     for signature in signatures:
         algorithm = ALGORITHMS[signature.algorithm]

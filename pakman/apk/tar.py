@@ -60,7 +60,11 @@ class Readable(Protocol):
 
 def shown(name: bytes) -> str:
     """Return a file name for people: control characters and what is not UTF-8 are escaped."""
-    text = name.decode("utf-8", "backslashreplace")
+    return printable(name.decode("utf-8", "backslashreplace"))
+
+
+def printable(text: str) -> str:
+    """Return a text that cannot move a terminal's cursor: control characters are escaped."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
