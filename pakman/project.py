@@ -7,12 +7,11 @@ variables"), else git.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pakman import git, version
+from pakman import git, names, version
 from pakman.errors import UsageError
 
 LOCAL_OWNER = "local"
@@ -51,8 +50,8 @@ def detect(
 
     Raises UsageError where a value is not what it should be, and where nothing says whose project it is.
     """
+    owner, name = owner_and_name(directory, env, project=project)
     checkout = git.find(directory, env)
-    owner, name = _owner_and_name(project, env, checkout, directory)
     release = _release(package_release, env)
     sha = _sha(env)
     commit = _commit(sha, checkout)
@@ -71,8 +70,7 @@ def detect(
 
 def slug(name: str) -> str:
     """Return a repository's name as a package's: Laravel_POS is laravel-pos, acme.dev is acme-dev; never empty."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "app"
+    return names.slug(name) or "app"
 
 
 _WORD = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.][A-Za-z0-9_.-]{0,99}"
@@ -80,13 +78,17 @@ _WORD = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.][A-Za-z0-9_.-]{0,99}"
 _PROJECT = re.compile(rf"({_WORD})/({_WORD})")
 
 
-def _owner_and_name(
-    project: str | None, env: Mapping[str, str], checkout: git.Checkout | None, directory: Path
-) -> tuple[str, str]:
+def owner_and_name(directory: Path, env: Mapping[str, str], *, project: str | None) -> tuple[str, str]:
+    """Return whose project a directory holds: `--project`, else GITHUB_REPOSITORY, else the remote `origin`.
+
+    A repository that has no origin on a server belongs to `local`, under its directory's name. Raises UsageError where
+    a value is not `owner/name`, and where there is no repository either.
+    """
     if project is not None:
         return _split("--project", project)
     if env.get("GITHUB_REPOSITORY"):
         return _split("GITHUB_REPOSITORY", env["GITHUB_REPOSITORY"])
+    checkout = git.find(directory, env)
     if checkout is None:
         reason = f"{directory} is in no git repository" if git.is_installed(env) else "git is not installed"
         raise UsageError(f"nothing says whose project this is: {reason}", hint="give --project owner/name")

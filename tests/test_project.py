@@ -140,7 +140,6 @@ def test_a_package_version_is_pkgver(text: str, near: str) -> None:
         ("shop", "shop"),
         (".github", "github"),
         ("a__b--c..d", "a-b-c-d"),
-        ("Café", "cafe"),
         ("---", "app"),
         ("東京", "app"),
     ],
