@@ -12,10 +12,12 @@ from types import TracebackType
 from typing import IO, Literal, Protocol, Self
 
 User = Literal["root", "build"]
-"""Who runs a command: root, or the unprivileged user that a build runs as."""
+"""Who runs a command: root, with just what packing needs, or the unprivileged user that a build runs as."""
 
-BUILD_USER = "pakman"
-"""The unprivileged user's name inside a build root."""
+BUILD_USER = "pakman-build"
+"""The unprivileged user's name inside a build root; no application's, because those become users, too."""
+
+TOP = PurePosixPath("/")
 
 
 class BuildRoot(Protocol):
@@ -38,10 +40,13 @@ class BuildRoot(Protocol):
         *,
         user: User,
         env: Mapping[str, str],
-        cwd: PurePosixPath = PurePosixPath("/"),
+        cwd: PurePosixPath = TOP,
         on_line: Callable[[str], None],
     ) -> int:
-        """Run a program in the root with exactly `env`, hand over each line it writes, return its exit status."""
+        """Run a program in the root with exactly `env` and PWD, hand over each line it writes, return its status.
+
+        127: there is no such program; 128 + n: signal n killed it. No process is left when this returns.
+        """
 
     def add_packages(self, words: Sequence[str], on_line: Callable[[str], None]) -> None:
         """Add packages with the root's own apk, as root; raise BuildError naming the package, where from, a way out."""

@@ -1,0 +1,45 @@
+"""Entering a view with bubblewrap: mount, PID, IPC and UTS namespaces of its own; of the host only the network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
+
+from pakman.buildroots import BUILD_USER, User
+from pakman.buildroots.capabilities import Capability
+
+_NAMESPACES = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
+# A build must not find out what the machine is called, and put it into a package.
+_HOST_NAME = ("--hostname", "pakman")
+# The kernel ends bubblewrap with pakman, even by SIGKILL, and with bubblewrap the whole PID namespace.
+_LIFE = ("--die-with-parent", "--new-session")
+_MOUNTS = ("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm")  # noqa: S108  (not ours)
+
+
+def entry(
+    bubblewrap: str,
+    root: Path,
+    argv: Sequence[str],
+    *,
+    user: User,
+    capabilities: Collection[Capability],
+    cwd: PurePosixPath,
+) -> list[str]:
+    """Return the command that runs `argv` in `root`; bubblewrap itself sees to no_new_privs."""
+    program = ["/usr/bin/env", *argv]
+    if user == "build":
+        # The root's own su: with -p it keeps the environment, and it becomes the program (-s) without a shell between.
+        # These two it gives up on the way; no_new_privs keeps every program from getting them back.
+        capabilities = {Capability.CAP_SETGID, Capability.CAP_SETUID}
+        program = ["/bin/su", "-p", "-s", program[0], "--", BUILD_USER, *program[1:]]
+    allowed = [word for capability in sorted(capabilities) for word in ("--cap-add", capability.name)]
+    return [
+        bubblewrap,
+        *(*_NAMESPACES, *_HOST_NAME, *_LIFE),
+        *("--bind", str(root), "/"),
+        *_MOUNTS,
+        *("--cap-drop", "ALL", *allowed),
+        *("--chdir", str(cwd)),
+        "--",
+        *program,
+    ]

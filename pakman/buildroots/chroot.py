@@ -1,0 +1,106 @@
+"""Entering a view with chroot(2), as root, where bubblewrap is refused: in a container without CAP_SYS_ADMIN.
+
+There are no namespaces then, and no /proc in the view. What bubblewrap does is done here by two small processes of
+pakman's own: one that gives up privileges and becomes the program, and one that watches pakman and, when it is gone,
+kills what is left in the view.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import stat
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
+
+from pakman import command
+from pakman.buildroots.capabilities import Capability
+from pakman.errors import BuildError
+
+# -I: nothing that the program's environment names (PYTHONPATH, PYTHONSTARTUP) runs outside the root.
+_PYTHON = (sys.executable, "-I", "-c")
+_MAIN = "import sys; sys.path.insert(0, sys.argv[1]); from pakman.buildroots import chroot; chroot.main(sys.argv[2:])"
+_PACKAGES = str(Path(__file__).parents[2])
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+
+
+def entry(
+    root: Path, argv: Sequence[str], *, ids: tuple[int, int], capabilities: Collection[Capability], cwd: PurePosixPath
+) -> list[str]:
+    """Return the command that runs `argv` in `root` as this user and group, which keep only these capabilities."""
+    kept = sum(1 << capability for capability in capabilities)
+    words = ["enter", str(root), *map(str, ids), str(kept), str(cwd), "/usr/bin/env", *argv]
+    return [*_PYTHON, _MAIN, _PACKAGES, *words]
+
+
+def watcher(root: Path) -> list[str]:
+    """Return the command that, when its stdin ends, kills every process in `root`."""
+    return [*_PYTHON, _MAIN, _PACKAGES, "watch", str(root)]
+
+
+def make_devices(directory: Path) -> None:
+    """Put what every program expects into an empty /dev; raise BuildError where that is refused."""
+    try:
+        for name, (major, minor) in _DEVICES.items():
+            path = directory / name
+            path.unlink(missing_ok=True)
+            os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
+            path.chmod(0o666)
+        for name, target in _LINKS.items():
+            (directory / name).unlink(missing_ok=True)
+            (directory / name).symlink_to(target)
+        (directory / "shm").mkdir(exist_ok=True)
+        (directory / "shm").chmod(0o1777)
+        # Opened, because a file system that is mounted with nodev takes the node and refuses to use it.
+        (directory / "null").write_bytes(b"x")
+    except OSError as error:
+        raise BuildError(
+            f"the sandbox can neither be entered with bubblewrap nor have its own /dev: {error.strerror or error}",
+            hint="let this machine run `bwrap`, or give --cache-dir a directory on a disk mounted without nodev",
+        ) from error
+
+
+def main(argv: list[str]) -> None:
+    """Be one of the two small processes."""
+    if argv[0] == "watch":
+        _watch(Path(argv[1]))
+    else:
+        root, uid, gid, kept, cwd, *program = argv[1:]
+        _enter(root, int(uid), int(gid), int(kept), cwd, program)
+
+
+def _watch(root: Path) -> None:
+    from pakman.buildroots import views
+
+    sys.stdin.buffer.read()
+    views.kill_all(root)
+
+
+def _enter(root: str, uid: int, gid: int, kept: int, cwd: str, program: list[str]) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    # Not os.environ: Python adds LC_CTYPE to it.
+    given = Path("/proc/self/environ").read_bytes().split(b"\0")[:-1]
+    os.chroot(root)
+    os.chdir(cwd)
+    for number in range(64):
+        # The kernel says EINVAL for the numbers that it does not know.
+        if not kept >> number & 1:
+            libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+    os.setgroups([gid])
+    os.setgid(gid)
+    os.setuid(uid)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "no_new_privs is refused")
+    # After the change of user, which resets it.
+    libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    os.umask(0o022)
+    env = dict(os.fsdecode(variable).split("=", 1) for variable in given)
+    command.replace(program, env={**env, "PWD": cwd})

@@ -1,0 +1,234 @@
+"""The sandbox: an Alpine root on this machine, a fresh view of it per build, entered with bubblewrap or chroot."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import IO, Literal, Self
+
+from pakman import command
+from pakman.buildroots import BUILD_USER, TOP, User, apk_add, bubblewrap, chroot, rootfs, views
+from pakman.buildroots.capabilities import BUILD, INSTALL, PACKAGE, Capability
+from pakman.errors import BuildError, UsageError
+
+Confinement = Literal["bubblewrap", "chroot"]
+
+_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
+"""For what pakman itself runs in the root."""
+
+_SET_UP = """
+set -e
+umask 022
+rm -f /etc/resolv.conf
+printf %s "$2" >/etc/resolv.conf
+mkdir -p /tmp /var/tmp
+chmod 1777 /tmp /var/tmp
+id -u "$1" >/dev/null 2>&1 || adduser -D -s /bin/sh "$1" >&2
+cat /etc/alpine-release
+apk --print-arch
+id -u "$1"
+id -g "$1"
+"""
+
+
+class Sandbox:
+    """A build root on this machine. `rootfs` and `cache` as in rootfs.unpacked; `env` only says where programs are."""
+
+    release: str
+    arch: str
+    confinement: Confinement
+    """How it is entered; known inside the context."""
+
+    def __init__(
+        self, rootfs: Path | None, cache: Path, env: Mapping[str, str], *, confinement: Confinement | None = None
+    ) -> None:
+        self._archive = rootfs
+        self._cache = cache
+        self._env = env
+        self._wanted = confinement
+        self._kept: Path | None = None
+
+    def __enter__(self) -> Self:
+        pristine = rootfs.unpacked(self._archive, self._cache, self._env)
+        with ExitStack() as stack:
+            self._view = views.fresh(pristine, self._cache, self._env)
+            stack.callback(self._leave)
+            self._bubblewrap = command.which("bwrap", self._env)
+            self.confinement = self._wanted or self._possible()
+            if self.confinement == "chroot":
+                chroot.make_devices(self._in_view(PurePosixPath("/dev")))
+                watcher = command.started(chroot.watcher(self.path), env={}, stdin=subprocess.PIPE)
+                stack.enter_context(watcher)
+            self._ids = (0, 0)
+            self._set_up()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def _leave(self) -> None:
+        if self._kept is None:
+            self._view.remove()
+        else:
+            self._view.keep(self._kept)
+
+    @property
+    def path(self) -> Path:
+        """The view's / as this machine sees it; what is in it may have been put there by the build."""
+        return self._view.root
+
+    @property
+    def build_user_id(self) -> int:
+        """The uid of the unprivileged user."""
+        return self._ids[0]
+
+    @property
+    def build_group_id(self) -> int:
+        """The gid of the unprivileged user."""
+        return self._ids[1]
+
+    def keep(self) -> Path:
+        """Have the view kept when it is left; return where it will be."""
+        self._kept = self._view.folder.parents[1] / "kept" / self._view.folder.name.removeprefix("view-")
+        return self._kept / "root"
+
+    def host_path(self, directory: PurePosixPath) -> Path:
+        """Return a directory of the view as a path of this machine.
+
+        Raises BuildError where a part of it is a link: followed from here, it would lead out of the view.
+        """
+        return self._in_view(directory)
+
+    def _in_view(self, directory: PurePosixPath) -> Path:
+        path = self.path
+        for part in directory.relative_to(TOP).parts:
+            path /= part
+            if not os.path.lexists(path) or not stat.S_ISDIR(path.lstat().st_mode):
+                raise BuildError(f"{directory} in the build root is not the directory that it has to be")
+        return path
+
+    def call(
+        self,
+        argv: Sequence[str],
+        *,
+        user: User,
+        env: Mapping[str, str],
+        cwd: PurePosixPath = TOP,
+        on_line: Callable[[str], None],
+    ) -> int:
+        """Run a program in the root; see BuildRoot. Exit status 127 where there is no such program."""
+        return self._stream(argv, user, PACKAGE if user == "root" else BUILD, env, cwd, on_line)
+
+    def add_packages(self, words: Sequence[str], on_line: Callable[[str], None]) -> None:
+        """Add packages with the root's own apk; see BuildRoot."""
+
+        def run(argv: Sequence[str]) -> tuple[int, list[str]]:
+            said: list[str] = []
+            return self._stream(argv, "root", INSTALL, _ENV, TOP, said.append), said
+
+        apk_add.add(words, run, on_line, release=self.release)
+
+    def copy_in(self, tar: IO[bytes], directory: PurePosixPath, *, user: User) -> None:
+        """Unpack a tar stream into a directory, which is made, as this user."""
+        said: list[str] = []
+        make = ["/bin/sh", "-ec", 'mkdir -p "$1"; chown "$2" "$1"', "sh", str(directory)]
+        owner = BUILD_USER if user == "build" else "root"
+        status = self._stream([*make, owner], "root", PACKAGE, _ENV, TOP, said.append)
+        if status == 0:
+            unpack = ["tar", "-x", "-f", "-", "-C", str(directory)]
+            with command.fed(lambda pipe: shutil.copyfileobj(tar, pipe, 1 << 20)) as stdin:
+                capabilities = PACKAGE if user == "root" else BUILD
+                status = self._stream(unpack, user, capabilities, _ENV, TOP, said.append, stdin)
+        if status != 0:
+            reason = "".join(said[-1:]) or command.how_it_ended(status)
+            raise BuildError(
+                f"{directory} cannot be filled in the build root: {reason}",
+                hint=f"is there room left where {self._cache} is?",
+            )
+
+    def copy_out(self, directory: PurePosixPath) -> IO[bytes]:
+        """Return a tar stream of a directory's content."""
+        stream = tempfile.TemporaryFile()  # noqa: SIM115  (handed over open)
+        argv = self._entry(["tar", "-c", "-f", "-", "-C", str(directory), "."], "root", PACKAGE, TOP)
+        done = command.save(argv, env=_ENV, stdout=stream)
+        if done.status != 0:
+            stream.close()
+            reason = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            raise BuildError(f"{directory} cannot be read from the build root: {reason}")
+        stream.seek(0)
+        return stream
+
+    def _stream(
+        self,
+        argv: Sequence[str],
+        user: User,
+        capabilities: Collection[Capability],
+        env: Mapping[str, str],
+        cwd: PurePosixPath,
+        on_line: Callable[[str], None],
+        stdin: IO[bytes] | None = None,
+    ) -> int:
+        entry = self._entry(argv, user, capabilities, cwd)
+        try:
+            status = command.stream(entry, env=env, on_line=on_line, stdin=stdin)
+            # As bubblewrap and a shell have it.
+            return status if status >= 0 else 128 - status
+        finally:
+            if self.confinement == "chroot":
+                # bubblewrap's PID namespace ended with its program; here a daemon may be left.
+                views.kill_all(self.path)
+
+    def _entry(
+        self, argv: Sequence[str], user: User, capabilities: Collection[Capability], cwd: PurePosixPath
+    ) -> list[str]:
+        if self.confinement == "chroot":
+            ids = self._ids if user == "build" else (0, 0)
+            return chroot.entry(self.path, argv, ids=ids, capabilities=capabilities, cwd=cwd)
+        return bubblewrap.entry(
+            self._bubblewrap or "bwrap", self.path, argv, user=user, capabilities=capabilities, cwd=cwd
+        )
+
+    def _possible(self) -> Confinement:
+        """Try bubblewrap; raise UsageError where neither it nor chroot can be had."""
+        reason = "bubblewrap is not installed"
+        if self._bubblewrap is not None:
+            argv = bubblewrap.entry(self._bubblewrap, self.path, ["true"], user="root", capabilities=INSTALL, cwd=TOP)
+            tried = command.capture(argv, env=_ENV)
+            if tried.status == 0:
+                return "bubblewrap"
+            reason = tried.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        if os.geteuid() == 0:
+            return "chroot"
+        raise UsageError(
+            f"the sandbox cannot be entered: {reason}", hint="run `apt-get install bubblewrap`, or run pakman as root"
+        )
+
+    def _set_up(self) -> None:
+        said: list[str] = []
+        argv = ["/bin/sh", "-c", _SET_UP, "sh", BUILD_USER, _resolv_conf()]
+        status = self._stream(argv, "root", INSTALL, _ENV, TOP, said.append)
+        if status != 0 or len(said) < 4:
+            raise BuildError(
+                f"the Alpine root does not work: {''.join(said[-1:]) or command.how_it_ended(status)}",
+                hint="give --rootfs an Alpine minirootfs for this machine's architecture, from alpinelinux.org",
+            )
+        self.release, self.arch = said[-4:-2]
+        self._ids = (int(said[-2]), int(said[-1]))
+
+
+def _resolv_conf() -> str:
+    """Return how this machine resolves names: the build is on its network."""
+    try:
+        return Path("/etc/resolv.conf").read_text()
+    except OSError:
+        return ""
