@@ -154,9 +154,9 @@ def _progress(env: Env, *, quiet_stdout: bool = False) -> Progress:
 
 
 def _project(args: argparse.Namespace, env: Env, progress: Progress) -> Project:
-    from pakman import project
+    from pakman import detection
 
-    found = project.detect(
+    found = detection.detect(
         args.file.absolute().parent,
         env,
         project=args.project,
@@ -265,24 +265,15 @@ def _pushed(repositories: tuple[Repository, ...], bucket: Bucket, progress: Prog
 
 
 def _push(args: argparse.Namespace, env: Env) -> int:
-    from pakman import repository
+    from pakman import outputs, repository
 
     repositories = repository.read(args.directory)
     publication = _pushed(repositories, _bucket(args, env), _progress(env, quiet_stdout=args.format == "json"))
     if args.format == "json":
         print(json.dumps(publication.as_json(), indent=2))
     else:
-        print("\n".join(_how_to_install(repositories[0], publication)))
+        print("\n".join(outputs.how_to_install(repositories[0], publication)))
     return 0
-
-
-def _how_to_install(repository: Repository, publication: Publication) -> list[str]:
-    """Return the lines that a user types on a machine."""
-    return [
-        f"wget -P /etc/apk/keys {publication.public_key_url}",
-        f"echo {publication.repository_url} >> /etc/apk/repositories",
-        f"apk add {repository.packages[0].name}",
-    ]
 
 
 def _run(args: argparse.Namespace, env: Env) -> int:
@@ -305,7 +296,7 @@ def _run(args: argparse.Namespace, env: Env) -> int:
             )
         else:
             results.publication = _pushed((repository,), bucket, progress)
-            for line in _how_to_install(repository, results.publication):
+            for line in outputs.how_to_install(repository, results.publication):
                 print(line)
     except PakmanError as error:
         results.error = error
@@ -324,9 +315,9 @@ def _inspect(args: argparse.Namespace, env: Env) -> int:
 
 
 def _keygen(args: argparse.Namespace, env: Env) -> int:
-    from pakman import project, signing
+    from pakman import detection, signing
 
-    owner, name = project.owner_and_name(Path.cwd(), env, project=args.project)
+    owner, name = detection.owner_and_name(Path.cwd(), env, project=args.project)
     private, public = signing.keygen(args.output, signing.key_name(owner, name))
     print(f"{private}  the secret: put its text into a secret named PAKMAN_SIGNING_KEY, keep a copy, commit neither")
     print(f"{public}  what machines trust: it goes into their /etc/apk/keys under exactly this name")

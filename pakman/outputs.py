@@ -45,6 +45,15 @@ class Results:
             }
         return found
 
+    def summary(self) -> str:
+        """Return the step's summary in Markdown."""
+        built, published = self.repository, self.publication
+        places, install = {}, []
+        if built is not None and published is not None:
+            places = {"Repository": published.repository_url, "Public key": published.public_key_url}
+            install = how_to_install(built, published)
+        return github.summary([built] if built is not None else [], places=places, install=install, error=self.error)
+
     def _built(self, repository: Repository) -> dict[str, str]:
         packages = json.loads(repository.to_json())["packages"]
         first = repository.packages[0]
@@ -62,3 +71,12 @@ class Results:
 
     def _relative(self, path: Path) -> str:
         return os.path.relpath(path, self.workspace)
+
+
+def how_to_install(repository: Repository, publication: Publication) -> list[str]:
+    """Return the lines that a user types on a machine."""
+    return [
+        f"wget -P /etc/apk/keys {publication.public_key_url}",
+        f"echo {publication.repository_url} >> /etc/apk/repositories",
+        f"apk add {repository.packages[0].name}",
+    ]

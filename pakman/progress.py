@@ -11,21 +11,12 @@ from contextlib import contextmanager
 from typing import Literal, TextIO
 
 from pakman import github
+from pakman.github import human_size as human_size
 
 Style = Literal["terminal", "plain", "github"]
 
 _BAR_WIDTH = 30
 _QUIET_SECONDS = 10.0
-
-
-def human_size(size: int) -> str:
-    """Return a number of bytes as a person reads it: `512 B`, `1.4 KiB`, `20 MiB`."""
-    amount = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024 or unit == "GiB":
-            break
-        amount /= 1024
-    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 10 else f"{amount:.1f} {unit}"
 
 
 class Progress:

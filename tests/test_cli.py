@@ -39,7 +39,7 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
     ("argv", "sentence"),
     [
         (["biuld"], "invalid choice: 'biuld'"),
-        (["validate", "--fromat", "json"], "unrecognized arguments: --fromat json"),
+        (["validate", "--fromat", "json"], "unrecognized arguments: --fromat"),
         (["build"], "required: --output"),
         (["push", "packages"], "required: --bucket"),
         (["validate", "--format", "xml"], "invalid choice: 'xml'"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pakman import git, project
+from pakman import detection, git, project
 from pakman.errors import UsageError
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -34,7 +34,7 @@ def detect(
     package_version: str | None = None,
     package_release: str | None = None,
 ) -> project.Project:
-    return project.detect(
+    return detection.detect(
         Path("/srv/shop"), env, project=name, package_version=package_version, package_release=package_release
     )
 
@@ -171,7 +171,7 @@ def test_a_slug_is_always_a_package_name(name: str) -> None:
     ],
 )
 def test_a_remote_names_owner_and_name(url: str) -> None:
-    assert project.from_remote(url) == ("acme", "shop")
+    assert detection.from_remote(url) == ("acme", "shop")
 
 
 @pytest.mark.parametrize(
@@ -188,11 +188,11 @@ def test_a_remote_names_owner_and_name(url: str) -> None:
     ],
 )
 def test_a_path_on_this_machine_names_nobody(url: str) -> None:
-    assert project.from_remote(url) is None
+    assert detection.from_remote(url) is None
 
 
 @given(st.text(max_size=40), st.text(alphabet="ab/:@.~ ", max_size=20))
 def test_no_remote_is_trouble(anything: str, url: str) -> None:
     for text in (anything, url):
-        found = project.from_remote(text)
+        found = detection.from_remote(text)
         assert found is None or all(re.fullmatch(r"[A-Za-z0-9_.-]+", part) for part in found)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pakman import project, version
+from pakman import detection, project, version
 from pakman.errors import UsageError
 from tests.integration.conftest import AlpineRoot
 
@@ -60,7 +60,7 @@ class Work:
         return self.git("rev-parse", "HEAD")
 
     def detect(self, env: dict[str, str] | None = None, directory: Path | None = None) -> project.Project:
-        return project.detect(
+        return detection.detect(
             directory or self.path,
             {**ENV, **(env or {})},
             project=None,
@@ -167,7 +167,7 @@ def test_a_tag_here_that_cannot_be_mapped_is_refused_and_further_back_ignored(wo
     with pytest.raises(UsageError, match=r"v1\.1\.0\+build\.7") as caught:
         work.detect()
     assert "--package-version 1.1.0" in caught.value.hint
-    given = project.detect(work.path, ENV, project=None, package_version="1.1.0", package_release=None)
+    given = detection.detect(work.path, ENV, project=None, package_version="1.1.0", package_release=None)
     assert given.version == "1.1.0"
     work.commit()
     assert work.detect().version_source == "2 commits after tag v1.0.0"

@@ -1,0 +1,194 @@
+"""Find out about the project: whose repository is built, at which commit, as which version.
+
+From the command line's flags, else from what GitHub Actions says (docs.github.com, "Default environment
+variables"), else from git.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from pakman import git, version
+from pakman.errors import UsageError
+from pakman.project import Project, slug
+
+LOCAL_OWNER = "local"
+"""The owner of a repository that has no origin on a server: what somebody tries out on a laptop."""
+
+
+def detect(
+    directory: Path,
+    env: Mapping[str, str],
+    *,
+    project: str | None,
+    package_version: str | None,
+    package_release: str | None,
+) -> Project:
+    """Find out about the project in a directory; the last three are `--project` and so on, and they win.
+
+    Raises UsageError where a value is not what it should be, and where nothing says whose project it is.
+    """
+    owner, name = owner_and_name(directory, env, project=project)
+    checkout = git.find(directory, env)
+    release = _release(package_release, env)
+    sha = _sha(env)
+    commit = _commit(sha, checkout)
+    number, source = _version(package_version, env, checkout, commit)
+    return Project(
+        owner=owner,
+        name=name,
+        slug=slug(name),
+        commit=sha or (commit.sha if commit is not None else None),
+        commit_time=commit.time if commit is not None else _source_date_epoch(env),
+        version=number,
+        release=release,
+        version_source=source,
+    )
+
+
+_WORD = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.][A-Za-z0-9_.-]{0,99}"
+"""An owner, or a repository's name: it becomes part of paths, so it is neither `..` nor anything with a slash."""
+_PROJECT = re.compile(rf"({_WORD})/({_WORD})")
+
+
+def owner_and_name(directory: Path, env: Mapping[str, str], *, project: str | None) -> tuple[str, str]:
+    """Return whose project a directory holds: `--project`, else GITHUB_REPOSITORY, else the remote `origin`.
+
+    A repository that has no origin on a server belongs to `local`, under its directory's name. Raises UsageError where
+    a value is not `owner/name`, and where there is no repository either.
+    """
+    if project is not None:
+        return _split("--project", project)
+    if env.get("GITHUB_REPOSITORY"):
+        return _split("GITHUB_REPOSITORY", env["GITHUB_REPOSITORY"])
+    checkout = git.find(directory, env)
+    if checkout is None:
+        reason = f"{directory} is in no git repository" if git.is_installed(env) else "git is not installed"
+        raise UsageError(f"nothing says whose project this is: {reason}", hint="give --project owner/name")
+    return from_remote(checkout.origin() or "") or (LOCAL_OWNER, _as_name(checkout.root.name))
+
+
+def _split(source: str, text: str) -> tuple[str, str]:
+    found = _PROJECT.fullmatch(text)
+    if found is None:
+        raise UsageError(
+            f"{source} is {text!r}, but it should be an owner and a repository's name",
+            hint="write it as owner/name, e.g. acme/shop",
+        )
+    return found[1], found[2]
+
+
+def from_remote(url: str) -> tuple[str, str] | None:
+    """Return owner and name from a remote's URL (https, ssh, scp's host:path); None for a path on this machine."""
+    scheme, is_url, rest = url.partition("://")
+    if is_url:
+        path = "" if scheme == "file" else rest.partition("/")[2]
+    else:
+        host, _, path = url.partition(":")
+        path = "" if "/" in host else path
+    parts = path.rstrip("/").removesuffix(".git").split("/")
+    found = _PROJECT.fullmatch("/".join(parts[-2:]))
+    return (found[1], found[2]) if found is not None else None
+
+
+def _as_name(directory: str) -> str:
+    # As GitHub does with what it cannot have in a name.
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", directory).lstrip("-.")[:100] or "app"
+
+
+def _sha(env: Mapping[str, str]) -> str | None:
+    sha = env.get("GITHUB_SHA") or None
+    if sha is not None and not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", sha):
+        raise UsageError(f"GITHUB_SHA is {sha!r}, but it should be a full commit SHA", hint="unset it to ask git")
+    return sha
+
+
+def _commit(sha: str | None, checkout: git.Checkout | None) -> git.Commit | None:
+    if checkout is None:
+        return None
+    # A workflow may check out another commit than the one that started it; then GitHub's is not there to be asked.
+    return (checkout.commit(sha) if sha is not None else None) or checkout.commit("HEAD")
+
+
+def _source_date_epoch(env: Mapping[str, str]) -> int:
+    # 0 and not the time of day: without git, too, the same files must give the same package.
+    return _unsigned("SOURCE_DATE_EPOCH", env.get("SOURCE_DATE_EPOCH") or "0")
+
+
+def _release(package_release: str | None, env: Mapping[str, str]) -> int:
+    if package_release is not None:
+        return _unsigned("--package-release", package_release)
+    return _unsigned("GITHUB_RUN_NUMBER", env.get("GITHUB_RUN_NUMBER") or "0")
+
+
+def _unsigned(source: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,11}", text):
+        raise UsageError(
+            f"{source} is {text!r}, but it should be an unsigned integer", hint="write it as digits, e.g. 42"
+        )
+    return int(text)
+
+
+def _version(
+    package_version: str | None, env: Mapping[str, str], checkout: git.Checkout | None, commit: git.Commit | None
+) -> tuple[str, str]:
+    """Return the version and where it is from."""
+    if package_version is not None:
+        return _given(package_version), "--package-version"
+    tag = env.get("GITHUB_REF_NAME", "") if env.get("GITHUB_REF_TYPE") == "tag" else ""
+    if version.looks_like_version(tag):
+        return version.from_tag(tag), f"tag {tag}"
+    if checkout is None:
+        return "0.0.0", "no tag: no git repository" if git.is_installed(env) else "no tag: git is not installed"
+    if commit is None:
+        return "0.0.0", "no tag: no commit yet"
+    return _from_tags(checkout, commit)
+
+
+def _given(package_version: str) -> str:
+    if not version.is_valid_pkgver(package_version):
+        near = version.nearest(package_version) or "1.2.3"
+        raise UsageError(
+            f"--package-version is {package_version!r}, which is not a version that apk can order",
+            hint=f"give --package-version {near}",
+        )
+    return package_version
+
+
+def _from_tags(checkout: git.Checkout, commit: git.Commit) -> tuple[str, str]:
+    tags = checkout.tags(commit)
+    versions = {tag: mapped for tag in tags if (mapped := _mapped(tag)) is not None}
+    exact = _highest(versions, tags, {commit.sha})
+    if exact is not None:
+        return versions[exact], f"tag {exact}"
+    for tag in sorted(tags):
+        # This commit is meant to be a version: say so rather than call it something else.
+        if tags[tag] == commit.sha and version.looks_like_version(tag):
+            raise version.refusal(tag)
+    count, last = checkout.since(commit, (tags[tag] for tag in versions))
+    nearest = _highest(versions, tags, last)
+    if nearest is not None:
+        commits = "1 commit" if count == 1 else f"{count} commits"
+        return version.after(versions[nearest], commit.time), f"{commits} after tag {nearest}"
+    return "0.0.0", _why_no_tag(checkout, tags)
+
+
+def _mapped(tag: str) -> str | None:
+    try:
+        return version.from_tag(tag)
+    except UsageError:
+        return None
+
+
+def _highest(versions: Mapping[str, str], tags: Mapping[str, str], commits: Collection[str]) -> str | None:
+    """Return the tag of the highest version among those of some commits; by its name where two say the same."""
+    here = [tag for tag in sorted(versions) if tags[tag] in commits]
+    return max(here, key=lambda tag: version.sort_key(versions[tag]), default=None)
+
+
+def _why_no_tag(checkout: git.Checkout, tags: Mapping[str, str]) -> str:
+    if checkout.is_shallow():
+        return "no tag: the clone is shallow; use fetch-depth: 0"
+    return "no tag on the way to this commit is a version" if tags else "no tag"
