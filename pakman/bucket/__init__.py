@@ -1,0 +1,204 @@
+"""The bucket: an S3-compatible store of objects, whoever runs it.
+
+Keys are whole keys, with the location's prefix. Each failure of the server, or of the way to it, is a BucketError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pakman.bucket import failures, upload
+from pakman.bucket.connection import Access, Addressing, Connection, Patience, access
+from pakman.bucket.content import Content
+from pakman.bucket.location import Location, parse
+from pakman.bucket.upload import Labels
+from pakman.errors import BucketError
+
+__all__ = ["Bucket", "Content", "Location", "Patience", "Stored", "open_bucket", "parse"]
+
+Outcome = Literal["stored", "same", "different"]
+"""What became of an object: it is new there, its bytes were there already, other bytes are there and stay there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object in the bucket: its size in bytes and its ETag without quotes."""
+
+    size: int
+    etag: str
+
+
+def open_bucket(text: str, *, endpoint_url: str | None, region: str | None, env: Mapping[str, str]) -> Bucket:
+    """Return the bucket that `s3://NAME[/PREFIX]` names; nothing is asked of the server yet. Raises UsageError."""
+    return Bucket(parse(text), endpoint_url=endpoint_url, region=region, env=env)
+
+
+class Bucket:
+    """One bucket. Connects when it is first needed; its methods may be called from many threads.
+
+    `env` has the usual AWS variables; where it has no keys, boto3 looks into profiles and roles. `addressing` says
+    where a URL has the bucket's name (auto: in the path where a server's address is given, else in the host).
+    `public_url` is the address under which readers see the bucket's root, where that is another than the server's.
+    `concurrency` is the number of files, and of parts of large files, that are on their way at the same time.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        *,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        env: Mapping[str, str],
+        public_url: str | None = None,
+        addressing: Addressing = "auto",
+        concurrency: int = 8,
+        patience: Patience = Patience(),  # noqa: B008  # frozen
+    ) -> None:
+        self.location = location
+        self.concurrency = concurrency
+        self._public_url = public_url
+        self._access: Access = access(
+            location,
+            endpoint_url=endpoint_url,
+            region=region,
+            env=env,
+            addressing=addressing,
+            concurrency=concurrency,
+            patience=patience,
+        )
+        self._opening = threading.Lock()
+        self._opened: Connection | None = None
+
+    def __repr__(self) -> str:
+        return f"Bucket({self._access.place})"
+
+    def _connection(self) -> Connection:
+        with self._opening:
+            if self._opened is None:
+                with failures.told(self._access):
+                    self._opened = Connection(self._access)
+            return self._opened
+
+    @property
+    def _client(self) -> Any:
+        return self._connection().client
+
+    def url(self, key: str) -> str:
+        """Return where readers find an object."""
+        return f"{(self._public_url or self._connection().base_url).rstrip('/')}/{key}"
+
+    def list(self, prefix: str) -> dict[str, Stored] | None:
+        """Return the objects whose keys begin with `prefix`; None where the credentials allow no listing."""
+        from botocore.exceptions import ClientError
+
+        found: dict[str, Stored] = {}
+        with failures.told(self._access):
+            try:
+                for page in self._client.get_paginator("list_objects_v2").paginate(
+                    Bucket=self.location.name, Prefix=prefix
+                ):
+                    # What parses and says nothing is some web page, or another API.
+                    if "Name" not in page:
+                        raise failures.failure(self._access, "", failures.NOT_S3)
+                    for entry in page.get("Contents", ()):
+                        found[entry["Key"]] = Stored(int(entry["Size"]), str(entry["ETag"]).strip('"'))
+            except ClientError as error:
+                if failures.code(error) != "AccessDenied":
+                    raise
+                return None
+        return found
+
+    def head(self, key: str) -> Stored | None:
+        """Return an object's size and ETag; None where it is not there, or where one may not know."""
+        answer = self._head(key)
+        return None if answer is None else Stored(int(answer["ContentLength"]), str(answer["ETag"]).strip('"'))
+
+    def _head(self, key: str) -> dict[str, Any] | None:
+        from botocore.exceptions import ClientError
+
+        with failures.told(self._access, key):
+            try:
+                return dict(self._client.head_object(Bucket=self.location.name, Key=key))
+            except ClientError as error:
+                # Without the right to list, AWS says 403 of what is not there.
+                if failures.status(error) in (403, 404):
+                    return None
+                raise
+
+    def holds(self, key: str, content: Content, stored: Stored) -> bool:
+        """Say whether an object that is there has these bytes: by its ETag, a digest stored with it, or reading it."""
+        if stored.size != content.size:
+            return False
+        if stored.etag == content.etag:
+            return True
+        # An ETag is no MD5 where the server encrypts, and another where the object was uploaded in other parts.
+        noted = (self._head(key) or {}).get("Metadata", {}).get("sha256")
+        return (noted or self._read_sha256(key)) == content.sha256
+
+    def _read_sha256(self, key: str) -> str:
+        digest = hashlib.sha256()
+        with failures.told(self._access, key):
+            body = self._client.get_object(Bucket=self.location.name, Key=key)["Body"]
+            for block in body.iter_chunks(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def put_new(
+        self,
+        key: str,
+        content: Content,
+        *,
+        content_type: str,
+        cache_control: str,
+        parts: Executor,
+        on_bytes: Callable[[int], None] = lambda _count: None,
+    ) -> Outcome:
+        """Store an object that is not there yet, and verify that it arrived; never replaces one.
+
+        A large file goes up in parts, in `parts`, whose threads may call `on_bytes` with the number of bytes that have
+        arrived. Where another push was quicker, its object is compared.
+        """
+        connection, labels = self._connection(), Labels(content_type, cache_control, content.sha256)
+        with failures.told(self._access, key):
+            if len(content.md5s) == 1:
+                etag = upload.whole(connection, self.location.name, key, content, labels)
+                on_bytes(content.size)
+            else:
+                etag = upload.in_parts(connection, self.location.name, key, content, labels, parts, on_bytes)
+        if etag is None:
+            return self._compare(key, content)
+        self._verify(key, content, etag.strip('"'))
+        return "stored"
+
+    def _verify(self, key: str, content: Content, etag: str) -> None:
+        """The ETag proves what arrived; of an object in parts, the server is also asked what it made of them."""
+        stored = Stored(content.size, etag) if len(content.md5s) == 1 else self.head(key)
+        if stored is not None and stored == Stored(content.size, content.etag):
+            return
+        # Not the digest that the server should have come to: a server that encrypts, or damage. Reading it tells.
+        if stored is None or stored.size != content.size or self._read_sha256(key) != content.sha256:
+            raise BucketError(
+                f"{key} in {self._access.place}: what arrived is not what was sent",
+                hint="remove the object and push again; if it happens again, look at proxies on the way",
+            )
+
+    def _compare(self, key: str, content: Content) -> Outcome:
+        stored = self.head(key)
+        if stored is None:
+            raise BucketError(
+                f"{key} in {self._access.place}: the server says that it is there already, and that it is not",
+                hint="push again; if it happens again, the credentials may lack s3:GetObject",
+            )
+        return "same" if self.holds(key, content, stored) else "different"
+
+    def abort_left_behind(self, prefix: str, keys: Collection[str]) -> None:
+        """End the multipart uploads of these keys below `prefix` that a killed push has left behind.
+
+        Only for keys whose objects are there: another push that is still at work on one then finds it there.
+        """
+        upload.abort_left_behind(self._connection(), self.location.name, prefix, keys)

@@ -1,0 +1,181 @@
+"""What goes wrong with an S3 server, in one sentence and a hint each; never with a credential in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pakman.bucket.connection import Access
+from pakman.errors import BucketError
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+
+_SENTENCES: dict[str, tuple[str, str]] = {
+    "NoSuchBucket": (
+        "there is no such bucket",
+        "make it first, or look at its name and the server's address",
+    ),
+    "InvalidAccessKeyId": (
+        "the server does not know this access key id",
+        "look at AWS_ACCESS_KEY_ID, and whether it is for this server",
+    ),
+    "SignatureDoesNotMatch": (
+        "the secret access key is not the one that belongs to the access key id",
+        "look at AWS_SECRET_ACCESS_KEY: is all of it there, and nothing else?",
+    ),
+    "ExpiredToken": (
+        "the session token has expired",
+        "get new credentials and push again: what has arrived is kept",
+    ),
+    "InvalidToken": (
+        "the server does not take the session token",
+        "look at AWS_SESSION_TOKEN: it belongs to one pair of keys, and long-lived keys have none",
+    ),
+    "RequestTimeTooSkewed": (
+        "this machine's clock and the server's are too far apart",
+        "set this machine's clock: more than fifteen minutes of difference are refused",
+    ),
+    "AccessDenied": (
+        "the credentials do not allow this",
+        "they need s3:ListBucket on the bucket, s3:PutObject, s3:GetObject and s3:AbortMultipartUpload on its objects",
+    ),
+    "PermanentRedirect": (
+        "the bucket is in another region",
+        "give the bucket's region as --region",
+    ),
+    "InsufficientStorage": (
+        "the server has no room left",
+        "make room there and push again: what has arrived is kept",
+    ),
+    "ServerError": (
+        "the server failed, again and again",
+        "its disk may be full: its log says more; push again later: what has arrived is kept",
+    ),
+    "NotS3": (
+        "what answers there is not an S3 server",
+        "look at the server's address and port: it is the address of S3's API, not that of a web page",
+    ),
+    "BadDigest": (
+        "the bytes changed on their way, or while they were read",
+        "push again; if it happens again, look at this machine's memory and at proxies on the way",
+    ),
+}
+"""By S3's error codes (docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html), other codes under one of these."""
+
+_OTHER_CODES = {
+    "400": "NotS3",
+    "404": "NotS3",
+    "405": "NotS3",
+    "403": "AccessDenied",
+    "AllAccessDisabled": "AccessDenied",
+    "AccountProblem": "AccessDenied",
+    "Forbidden": "AccessDenied",
+    "TokenRefreshRequired": "ExpiredToken",
+    "ExpiredTokenException": "ExpiredToken",
+    "RequestExpired": "RequestTimeTooSkewed",
+    "301": "PermanentRedirect",
+    "307": "PermanentRedirect",
+    "AuthorizationHeaderMalformed": "PermanentRedirect",
+    "IllegalLocationConstraintException": "PermanentRedirect",
+    "507": "InsufficientStorage",
+    "XMinioStorageFull": "InsufficientStorage",
+    "QuotaExceeded": "InsufficientStorage",
+    "storage_cap_exceeded": "InsufficientStorage",
+}
+
+NOT_S3 = _SENTENCES["NotS3"]
+
+
+@contextmanager
+def told(access: Access, key: str = "") -> Iterator[None]:
+    """Turn what botocore raises inside into a BucketError about the bucket, or about the object `key` in it."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    try:
+        yield
+    except ClientError as error:
+        raise _refused(access, key, error) from error
+    except BotoCoreError as error:
+        raise _failed(access, key, error) from error
+    except ResponseParserError as error:
+        raise failure(access, key, NOT_S3) from error
+
+
+def failure(access: Access, key: str, sentence: tuple[str, str]) -> BucketError:
+    """Return the error for a sentence and its hint, said of the bucket, or of the object `key` in it."""
+    where = f"{key} in {access.place}" if key else access.place
+    return BucketError(f"{where}: {sentence[0]}", hint=sentence[1])
+
+
+def code(error: ClientError) -> str:
+    """Return S3's code for what it refused; where the answer has no body, as on HEAD, the HTTP status as text."""
+    return str(error.response.get("Error", {}).get("Code") or status(error))
+
+
+def status(error: ClientError) -> int:
+    """Return the HTTP status."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _refused(access: Access, key: str, error: ClientError) -> BucketError:
+    said = code(error)
+    known = said if said in _SENTENCES else _OTHER_CODES.get(said)
+    if known is None and status(error) == 507:
+        known = "InsufficientStorage"
+    if known is None and ((status(error) >= 500 and status(error) != 501) or said in ("SlowDown", "RequestTimeout")):
+        known = "ServerError"
+    if known is None:
+        return failure(access, key, (f"the server refused: {said} ({status(error)})", "the server's log may say more"))
+    sentence, hint = _SENTENCES[known]
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region = headers.get("x-amz-bucket-region") or error.response.get("Error", {}).get("Region")
+    if known == "PermanentRedirect" and region:
+        hint = f"give the bucket's region: --region {region}"
+    if known in ("PermanentRedirect", "ServerError"):
+        sentence = f"{sentence} ({said})"
+    return failure(access, key, (sentence, hint))
+
+
+def _failed(access: Access, key: str, error: Exception) -> BucketError:
+    from botocore import exceptions as botocore
+
+    server = access.endpoint or "AWS"
+    address = (f"nobody answers at {server}", "look at the server's address and port, and whether it is running")
+    sentences: list[tuple[type[Exception], tuple[str, str]]] = [
+        (
+            botocore.NoCredentialsError,
+            ("no credentials were found", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the job a role"),
+        ),
+        (
+            botocore.SSLError,
+            (
+                "the server's TLS certificate is not trusted",
+                "for a certificate of your own, name its CA's file in AWS_CA_BUNDLE",
+            ),
+        ),
+        (botocore.ProxyConnectionError, ("the proxy does not answer", "look at HTTPS_PROXY and NO_PROXY")),
+        (
+            botocore.ReadTimeoutError,
+            (
+                f"the server took the request, but did not answer within {access.patience.read:g} seconds",
+                "push again: what has arrived is kept; if it happens again, is it an S3 server?",
+            ),
+        ),
+        (botocore.EndpointConnectionError, address),
+        (botocore.ConnectTimeoutError, address),
+        (botocore.ConnectionClosedError, NOT_S3),
+        (botocore.ResponseStreamingError, ("the answer broke off", "push again: what has arrived is kept")),
+        (
+            botocore.HTTPClientError,
+            ("the connection broke", "push again: what has arrived is kept"),
+        ),
+    ]
+    for kind, sentence in sentences:
+        if isinstance(error, kind):
+            return failure(access, key, sentence)
+    # A profile that is not there, a role that cannot be taken: botocore's words name files and profiles, not secrets.
+    text = " ".join(str(error).split())
+    return failure(access, key, (f"boto3 cannot use what it was given: {text}", "look at AWS_PROFILE and ~/.aws"))

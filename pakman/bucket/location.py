@@ -1,0 +1,122 @@
+"""Where a bucket is and how one names it: `s3://NAME[/PREFIX]`, the server's address, the keys of objects."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pakman.errors import UsageError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+"""docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
+
+_KEY_PART = re.compile(r"[A-Za-z0-9._~-]+")
+"""What every server and every proxy leaves as it is in a URL; `+` is a space to some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A bucket's name and the prefix, without slashes at its ends, that all our keys have in it."""
+
+    name: str
+    prefix: str = ""
+
+    def __str__(self) -> str:
+        return f"s3://{self.name}/{self.prefix}" if self.prefix else f"s3://{self.name}"
+
+    def key(self, *parts: str) -> str:
+        """Return the key of an object below the prefix; raises UsageError for a part that is not safe in a URL."""
+        for part in parts:
+            if not _KEY_PART.fullmatch(part) or part in (".", ".."):
+                raise UsageError(
+                    f"{part!r} cannot be part of an object's key",
+                    hint="rename what is called so: only letters, digits and . _ ~ - travel safely in a URL",
+                )
+        return "/".join((self.prefix, *parts) if self.prefix else parts)
+
+
+def parse(text: str) -> Location:
+    """Read `s3://NAME[/PREFIX]`, with or without a slash at the end; raises UsageError saying what is wrong with it."""
+    if not text.startswith("s3://"):
+        raise UsageError(f"the bucket {text!r} does not begin with s3://", hint=_scheme_hint(text))
+    name, _, prefix = text.removeprefix("s3://").partition("/")
+    _check_name(name, text)
+    prefix = prefix.removesuffix("/")
+    for part in prefix.split("/") if prefix else ():
+        _check_prefix_part(part, text)
+    if len(prefix) > 512:
+        raise UsageError(
+            f"the prefix in the bucket {text[:60]!r}… is longer than 512 characters",
+            hint="a key has room for 1024 in all",
+        )
+    return Location(name, prefix)
+
+
+def _scheme_hint(text: str) -> str:
+    if "://" in text:
+        return "write s3://NAME or s3://NAME/PREFIX, and the server's address as --endpoint-url"
+    return f"write s3://{text.lstrip('/')}" if text.strip("/") else "write s3://NAME or s3://NAME/PREFIX"
+
+
+def _check_name(name: str, text: str) -> None:
+    if not name:
+        raise UsageError(f"the bucket {text!r} has no name", hint="write s3://NAME or s3://NAME/PREFIX")
+    if _NAME.fullmatch(name) and ".." not in name and not re.fullmatch(r"[0-9.]+", name):
+        return
+    if ":" in name or "@" in name:
+        problem = "holds more than a name"
+        hint = "give the server's address as --endpoint-url, credentials in the environment"
+    elif name.lower() != name:
+        problem, hint = "has upper-case letters", f"bucket names are lower case: is it {name.lower()!r}?"
+    elif "_" in name:
+        problem, hint = "has an underscore", f"bucket names have hyphens instead: is it {name.replace('_', '-')!r}?"
+    else:
+        problem = "is not one"
+        hint = "3 to 63 lower-case letters, digits, dots and hyphens; a letter or digit at both ends; not an IP address"
+    raise UsageError(f"the bucket's name {name!r} {problem}", hint=hint)
+
+
+def _check_prefix_part(part: str, text: str) -> None:
+    if not part:
+        raise UsageError(f"the bucket {text!r} has an empty part between two slashes", hint="write each slash once")
+    if part in (".", ".."):
+        raise UsageError(
+            f"the bucket {text!r} has {part!r} in its prefix", hint="a prefix is a name, not a path to walk"
+        )
+    if not _KEY_PART.fullmatch(part):
+        bad = next(character for character in part if not _KEY_PART.fullmatch(character))
+        raise UsageError(
+            f"the bucket {text!r} has {bad!r} in its prefix",
+            hint="use letters, digits and . _ ~ - only: everything else is changed by some server or proxy on the way",
+        )
+
+
+def endpoint(text: str, bucket: str) -> str:
+    """Return a server's address as scheme://host[:port][/path], https where it has no scheme; raises UsageError."""
+    url = text if "://" in text else f"https://{text}"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if host is None or parts.scheme not in ("http", "https") or any(c.isspace() for c in url):
+        raise UsageError(
+            f"the endpoint {_without_password(text)!r} is not a server's address",
+            hint="write it as https://s3.example.com or http://127.0.0.1:9000",
+        )
+    if parts.username is not None or parts.query or parts.fragment:
+        raise UsageError(
+            f"the endpoint {_without_password(text)!r} has more than a server's address in it",
+            hint="credentials belong into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
+    if host.startswith(f"{bucket}."):
+        raise UsageError(
+            f"the endpoint {text!r} already has the bucket's name in it",
+            hint=f"write {parts.scheme}://{parts.netloc.split('.', 1)[1]}: the bucket is named in s3://{bucket}",
+        )
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"[^/]*@", "…@", text).partition("?")[0]

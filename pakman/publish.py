@@ -1,0 +1,273 @@
+"""The publication, told in one function: a built repository becomes one that apk can read from a bucket.
+
+<prefix>/deployments/<owner>/<slug>/<commit>/<arch>/<name>-<version>.apk
+<prefix>/deployments/<owner>/<slug>/<commit>/<arch>/APKINDEX.tar.gz
+<prefix>/keys/<key name>
+
+None of these is ever replaced: machines cache them, and an index vouches for the very bytes of its packages.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pakman.bucket import Bucket, Stored, content
+from pakman.bucket.content import Content
+from pakman.bucket.location import Location
+from pakman.errors import BucketError, UsageError
+from pakman.repository import INDEX_FILE, Repository
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with what has just arrived (`<arch>/<file>`), and the bytes that have arrived so far and will in all."""
+
+_FOR_EVER = "public, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Where a repository has come to lie: what a line in /etc/apk/repositories names, and the key it wants."""
+
+    repository_path: str
+    """The key of the repository in the bucket; below it are <arch>/APKINDEX.tar.gz and the packages."""
+    repository_url: str
+    public_key_path: str
+    public_key_url: str
+    uploaded: tuple[str, ...]
+    """The keys of the objects that are new, in the order of the files; the indexes are last."""
+    skipped: tuple[str, ...]
+    """The keys of those that were there already, with the same bytes."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return this as what `json.dumps` takes."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """A file and the object it becomes."""
+
+    kind: Literal["package", "key", "index"]
+    path: Path
+    key: str
+    title: str
+    size: int | None = None
+    sha256: str | None = None
+    """What packages.json says of the file; None of what it does not name."""
+
+    @property
+    def content_type(self) -> str:
+        # Not application/gzip: somebody on the way might unpack it.
+        return "text/plain; charset=utf-8" if self.kind == "key" else "application/octet-stream"
+
+    @property
+    def cache_control(self) -> str:
+        return "no-cache" if self.kind == "index" else _FOR_EVER
+
+
+def publish(
+    repositories: tuple[Repository, ...], bucket: Bucket, *, on_progress: OnProgress = lambda _what, _done, _total: None
+) -> Publication:
+    """Ship the repositories that one build left, an entry per architecture, and return where they are.
+
+    Everything is looked at first, here and in the bucket: what cannot be done is refused before anything is stored.
+    Then come the packages, side by side, the public key, and last the indexes, so that no index ever names an object
+    that is not there. What is there already with the same bytes is skipped: a push that was killed is finished by
+    running it again.
+
+    Raises UsageError for files that are not what they should be, BucketError for the rest.
+    """
+    commit = _check(repositories)
+    first = repositories[0]
+    folder = ("deployments", first.owner, first.slug, commit)
+    path = bucket.location.key(*folder)
+    objects = _objects(repositories, bucket.location, folder)
+    with _workers(bucket.concurrency) as (files, parts):
+        reading = {item.key: files.submit(_read, item, parts) for item in objects}
+        found = _found(bucket, path, objects)
+        contents = {key: future.result() for key, future in reading.items()}
+        missing = _missing(bucket, objects, contents, found, files)
+
+        progress = _Progress(sum(contents[item.key].size for item in missing), on_progress)
+        uploaded: set[str] = set()
+        for kind in ("package", "key", "index"):
+            uploads = {
+                files.submit(_store, bucket, item, contents[item.key], parts, progress): item
+                for item in _largest_first(missing, contents)
+                if item.kind == kind
+            }
+            for future in as_completed(uploads):
+                if future.result():
+                    uploaded.add(uploads[future].key)
+        large = {item.key for item in objects if len(contents[item.key].md5s) > 1}
+        if large:
+            bucket.abort_left_behind(path, large)
+    key_path = bucket.location.key("keys", first.key_name)
+    return Publication(
+        repository_path=path,
+        repository_url=bucket.url(path),
+        public_key_path=key_path,
+        public_key_url=bucket.url(key_path),
+        uploaded=tuple(item.key for item in objects if item.key in uploaded),
+        skipped=tuple(item.key for item in objects if item.key not in uploaded),
+    )
+
+
+def _check(repositories: tuple[Repository, ...]) -> str:
+    """Return the commit that all of them were built from."""
+    if not repositories:
+        raise UsageError("there is no repository to push", hint="run `pakman build` first")
+    for repository in repositories:
+        if not repository.packages:
+            raise UsageError(
+                f"{repository.directory / repository.arch} has no packages to push", hint="run `pakman build` again"
+            )
+    first = repositories[0]
+    for other in repositories[1:]:
+        for name in ("owner", "slug", "commit", "key_name"):
+            ours, theirs = getattr(first, name), getattr(other, name)
+            if ours != theirs:
+                raise UsageError(
+                    f"{first.directory} holds two builds: {name.replace('_', ' ')} is {ours} for {first.arch}, "
+                    f"but {theirs} for {other.arch}",
+                    hint="build all architectures from one commit, into an empty directory",
+                )
+    if first.commit is None:
+        raise UsageError(
+            f"{first.directory} was built outside git, so there is no commit to file it under",
+            hint="`git init`, commit, and build again; a job on GitHub has GITHUB_SHA",
+        )
+    return first.commit
+
+
+def _objects(repositories: Iterable[Repository], location: Location, folder: tuple[str, ...]) -> tuple[_Object, ...]:
+    """Return all that has to be in the bucket: packages, the key, indexes."""
+    packages, indexes, keys = [], [], {}
+    for repository in repositories:
+        arch = repository.arch
+        for package in repository.packages:
+            # apk makes the file's name of what the index says, so ours says the same, whatever the file is called.
+            name = f"{package.name}-{package.version}.apk"
+            key = location.key(*folder, arch, name)
+            packages.append(_Object("package", package.path, key, f"{arch}/{name}", package.size, package.sha256))
+        key = location.key(*folder, arch, INDEX_FILE)
+        indexes.append(_Object("index", repository.index, key, f"{arch}/{INDEX_FILE}"))
+        key = location.key("keys", repository.key_name)
+        keys[key] = _Object("key", repository.public_key, key, repository.key_name)
+    return (*packages, *keys.values(), *indexes)
+
+
+def _read(item: _Object, parts: Executor) -> Content:
+    """Read a file and compare it with what packages.json says of it."""
+    try:
+        # An index goes up in one part, whatever its size: it is one object or another, never in between.
+        found = content.read(item.path, parts) if item.kind == "package" else content.read_whole(item.path)
+    except OSError as error:
+        raise UsageError(
+            f"{item.path} cannot be read: {error.strerror}", hint="run `pakman build` again, into an empty directory"
+        ) from error
+    if (item.size, item.sha256) not in ((None, None), (found.size, found.sha256)):
+        raise UsageError(
+            f"{item.path} is not the file that was built: packages.json knows it with another size or SHA-256",
+            hint="run `pakman build` again, into an empty directory",
+        )
+    return found
+
+
+def _found(bucket: Bucket, path: str, objects: tuple[_Object, ...]) -> dict[str, Stored]:
+    """Return which of the objects are there."""
+    found = bucket.list(f"{path}/")
+    if found is not None:
+        for item in objects:
+            if item.kind == "key":
+                found |= bucket.list(item.key) or {}
+        return found
+    # Credentials that may not list can still ask for each.
+    heads = {item.key: bucket.head(item.key) for item in objects}
+    return {key: stored for key, stored in heads.items() if stored is not None}
+
+
+def _missing(
+    bucket: Bucket,
+    objects: tuple[_Object, ...],
+    contents: dict[str, Content],
+    found: dict[str, Stored],
+    files: Executor,
+) -> list[_Object]:
+    """Return the objects that are not there; raise BucketError where one is there with other bytes."""
+    there = [item for item in objects if item.key in found]
+    same = files.map(lambda item: bucket.holds(item.key, contents[item.key], found[item.key]), there)
+    for item, holds in zip(there, same, strict=True):
+        if not holds:
+            raise _refusal(bucket, item)
+    return [item for item in objects if item.key not in found]
+
+
+_REFUSALS = {
+    "package": "a commit's packages never change: push a new commit, or remove the objects of this one first",
+    "index": "this commit was pushed before with another version, release or key: push a new commit, "
+    "or remove the objects of this one first",
+    "key": "machines trust a key by its name: a new key needs a new name; the old one's file stays for what it signed",
+}
+
+
+def _refusal(bucket: Bucket, item: _Object) -> BucketError:
+    return BucketError(
+        f"{item.key} is in s3://{bucket.location.name} already, with other bytes: nothing was overwritten",
+        hint=_REFUSALS[item.kind],
+    )
+
+
+def _largest_first(objects: Iterable[_Object], contents: dict[str, Content]) -> list[_Object]:
+    # The small ones fill the gaps; the other way round one large one is left alone at the end.
+    return sorted(objects, key=lambda item: -contents[item.key].size)
+
+
+def _store(bucket: Bucket, item: _Object, found: Content, parts: Executor, progress: _Progress) -> bool:
+    """Store one object; return whether it is ours, and not another push's with the same bytes."""
+    outcome = bucket.put_new(
+        item.key,
+        found,
+        content_type=item.content_type,
+        cache_control=item.cache_control,
+        parts=parts,
+        on_bytes=lambda count: progress.add(item.title, count),
+    )
+    if outcome == "different":
+        raise _refusal(bucket, item)
+    return outcome == "stored"
+
+
+class _Progress:
+    """Counts what many threads have sent, and tells it to one listener, one call at a time."""
+
+    def __init__(self, total: int, listener: OnProgress) -> None:
+        self._total = total
+        self._listener = listener
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def add(self, title: str, count: int) -> None:
+        with self._lock:
+            self._done += count
+            self._listener(title, self._done, self._total)
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[tuple[Executor, Executor]]:
+    """Yield the threads for files and those for parts of files; a file waits for its parts, a part for nobody.
+
+    When this is left by an exception (an interrupt included), what has not begun does not begin.
+    """
+    with ThreadPoolExecutor(count) as files, ThreadPoolExecutor(count) as parts:
+        try:
+            yield files, parts
+        except BaseException:
+            files.shutdown(wait=False, cancel_futures=True)
+            parts.shutdown(wait=False, cancel_futures=True)
+            raise
