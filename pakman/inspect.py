@@ -178,7 +178,8 @@ def _index_json(index: Index) -> dict[str, Any]:
 
 
 def _index_text(index: Index, verdict: _Verdict) -> str:
-    lines = [f"an index of {len(index.stanzas)} packages"]
+    count = len(index.stanzas)
+    lines = [f"an index of {count} package{'' if count == 1 else 's'}"]
     lines += [*_field("description", index.description), *_field("signature", verdict.text()), ""]
     lines += [tar.printable(f"  {each.name} {each.version} ({each.field('A')})") for each in index.stanzas]
     return "\n".join(lines)

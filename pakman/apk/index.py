@@ -20,7 +20,7 @@ from pakman.errors import BuildError, UsageError
 
 MAX_DESCRIPTION = 160
 """Bytes of the description that apk reads; a longer one it passes over."""
-_MAX_INDEX = 256 << 20
+_MAX_INDEX = 64 << 20
 """Alpine's own largest index inflates to about 10 MB."""
 
 
@@ -114,16 +114,23 @@ def read_index(path: Path) -> Index:
                 segments.digests()
             if not segments.begin(*sorted({"sha1", *(ALGORITHMS[each.algorithm] for each in signatures)})):
                 raise SegmentError("it holds no index")
-            found = {header.name: content.read(_MAX_INDEX).decode() for header, content in tar.entries(segments)}
+            found = dict(_contents(segments))
             digests = segments.digests()
             if segments.begin():
                 raise SegmentError("there is something behind the index")
+            texts = found[b"APKINDEX"].split("\n\n")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except KeyError as error:
+        raise UsageError(f"{path} is not an index: it holds no APKINDEX", hint="build it again") from error
     except ValueError as error:
         raise UsageError(f"{path} is not an index of apk's v2 format: {error}", hint="build it again") from error
-    if b"APKINDEX" not in found or set(found) - {b"APKINDEX", b"DESCRIPTION"}:
-        raise UsageError(f"{path} is not an index of apk's v2 format: it holds no APKINDEX", hint="build it again")
-    texts = (text.strip("\n") for text in found[b"APKINDEX"].split("\n\n"))
-    stanzas = tuple(Stanza(f"{text}\n") for text in texts if text)
+    stanzas = tuple(Stanza(f"{text.strip()}\n") for text in texts if text.strip())
     return Index(found.get(b"DESCRIPTION", ""), stanzas, signatures, digests)
+
+
+def _contents(segments: Segments) -> Iterator[tuple[bytes, str]]:
+    for header, content in tar.entries(segments):
+        if header.name not in (b"APKINDEX", b"DESCRIPTION"):
+            raise tar.TarError(f"it holds {tar.shown(header.name)}")
+        yield header.name, content.read(_MAX_INDEX).decode()

@@ -1,0 +1,139 @@
+"""Indexes: what is written is read, in one order, signed."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pakman.apk import tar
+from pakman.apk.index import Stanza, package_stanza, read_index, write_index, write_stanzas
+from pakman.apk.signature import resign, signed_by
+from pakman.errors import BuildError, UsageError
+from tests.packages import METADATA, key, named, pack, small_tree
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> list[Path]:
+    tree = small_tree(tmp_path / "tree")
+    made = [
+        pack(tmp_path / "b.apk", tree, metadata=replace(named("b"), depends=("a", "!c"), provides=("cmd:b=1",))),
+        pack(tmp_path / "a-1.apk", tree, metadata=named("a", "1-r0")),
+        pack(tmp_path / "a-2.apk", tree, metadata=replace(named("a", "2-r0"), builddate=METADATA.builddate + 5)),
+    ]
+    return [each.path for each in made]
+
+
+def test_an_index_names_its_packages_in_order(tmp_path: Path, packages: list[Path]) -> None:
+    write_index(tmp_path / "APKINDEX.tar.gz", packages, key(), "acme/shop 0123456")
+    index = read_index(tmp_path / "APKINDEX.tar.gz")
+    assert index.description == "acme/shop 0123456"
+    assert [(each.name, each.version, each.field("D"), each.field("p")) for each in index.stanzas] == [
+        ("a", "1-r0", "", ""),
+        ("a", "2-r0", "", ""),
+        ("b", "1.2.3-r4", "a !c", "cmd:b=1"),
+    ]
+    assert [each.field("S") for each in index.stanzas] == [str(packages[number].stat().st_size) for number in (1, 2, 0)]
+    assert all(each.checksum.startswith("Q1") and len(each.checksum) == 30 for each in index.stanzas)
+    assert signed_by(key().public_key(), index.signatures, index.digests) is not None
+    assert signed_by(key("other.rsa.pub").public_key(), index.signatures, index.digests) is None
+
+
+def test_the_same_packages_give_the_same_bytes(tmp_path: Path, packages: list[Path]) -> None:
+    write_index(tmp_path / "one", packages, key(), "x")
+    write_index(tmp_path / "two", [*reversed(packages), packages[0]], key(), "x")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert (tmp_path / "one").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_archive_is_apks(tmp_path: Path, packages: list[Path]) -> None:
+    write_index(tmp_path / "index", packages, key(), "x")
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress((tmp_path / "index").read_bytes()))) as archive:
+        assert [(member.name, member.mtime) for member in archive] == [
+            (".SIGN.RSA.acme-shop.rsa.pub", 0),
+            ("DESCRIPTION", METADATA.builddate + 5),
+            ("APKINDEX", METADATA.builddate + 5),
+        ]
+
+
+def test_stanzas_survive_with_fields_of_the_future(tmp_path: Path) -> None:
+    stanza = Stanza("C:Q1=\nP:new\nV:9-r9\nt:7\nz:future\n")
+    write_stanzas(tmp_path / "index", [stanza], key(), "")
+    assert read_index(tmp_path / "index").stanzas == (stanza,)
+
+
+def test_an_index_of_nothing(tmp_path: Path) -> None:
+    write_index(tmp_path / "index", [], key(), "")
+    assert read_index(tmp_path / "index").stanzas == ()
+
+
+def test_an_index_is_signed_again(tmp_path: Path, packages: list[Path]) -> None:
+    write_index(tmp_path / "one", packages, key("throwaway.rsa.pub"), "x")
+    write_index(tmp_path / "two", packages, key(), "x")
+    resign(tmp_path / "one", key())
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_what_is_no_package_is_not_indexed(tmp_path: Path, packages: list[Path]) -> None:
+    (tmp_path / "bad.apk").write_bytes(b"garbage")
+    (tmp_path / "index").write_bytes(b"the old one")
+    with pytest.raises(UsageError, match=r"bad\.apk is not a package"):
+        write_index(tmp_path / "index", [*packages, tmp_path / "bad.apk"], key(), "x")
+    assert (tmp_path / "index").read_bytes() == b"the old one"
+
+
+def test_a_description_that_apk_would_not_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="description has 161 bytes; apk reads at most 160"):
+        write_stanzas(tmp_path / "index", [], key(), "x" * 161)
+
+
+def entry(name: bytes, content: bytes) -> bytes:
+    header = tar.Header(name=name, type=tar.FILE, mode=0o644, size=len(content))
+    return tar.encoded(header) + content + tar.padding(len(content))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it holds no index"),
+        (b"garbage", "it is not gzip, or damaged"),
+        (gzip.compress(b""), "it holds no APKINDEX"),
+        (gzip.compress(entry(b".PKGINFO", b"x")), r"it holds \.PKGINFO"),
+        (gzip.compress(entry(b"APKINDEX", b"P:a\n"))[:-9], "it ends too early|not gzip"),
+        (gzip.compress(entry(b"APKINDEX", b"\xff")), "utf-8"),
+        (gzip.compress(entry(b"APKINDEX", b"P:a\n")) * 2, "something behind the index"),
+        (gzip.compress(os.urandom(600)), "no tar header"),
+    ],
+)
+def test_what_is_no_index_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "APKINDEX.tar.gz").write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        read_index(tmp_path / "APKINDEX.tar.gz")
+
+
+def test_an_index_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        read_index(tmp_path / "APKINDEX.tar.gz")
+
+
+def test_a_changed_index_keeps_no_signature(tmp_path: Path, packages: list[Path]) -> None:
+    path = tmp_path / "APKINDEX.tar.gz"
+    write_index(path, packages, key(), "x")
+    engine = zlib.decompressobj(31)
+    content = path.read_bytes()
+    engine.decompress(content)
+    signature, segment = content[: -len(engine.unused_data)], engine.unused_data
+    path.write_bytes(signature + gzip.compress(gzip.decompress(segment).replace(b"P:b\n", b"P:e\n")))
+    index = read_index(path)
+    assert index.stanzas[-1].name == "e"
+    assert signed_by(key().public_key(), index.signatures, index.digests) is None
+
+
+def test_a_stanza_of_a_file(packages: list[Path]) -> None:
+    assert package_stanza(packages[1]).text.startswith("C:Q1")

@@ -1,0 +1,241 @@
+"""Signing keys: every shape a secret arrives in, and a sentence for each that is none."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import functools
+import hashlib
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from cryptography.x509.oid import NameOID
+
+from pakman import signing
+from pakman.errors import SigningError
+
+NAME = "acme-shop.rsa.pub"
+DIGEST = hashlib.sha1(b"content").digest()
+
+
+@functools.cache
+def private(bits: int = 2048) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+
+
+def pem(
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | dsa.DSAPrivateKey | None = None,
+    form: PrivateFormat = PrivateFormat.PKCS8,
+    encryption: KeySerializationEncryption | None = None,
+) -> str:
+    return (key or private()).private_bytes(Encoding.PEM, form, encryption or NoEncryption()).decode()
+
+
+SHAPES: dict[str, Callable[[str], str]] = {
+    "as it is": lambda text: text,
+    "without the last newline": str.rstrip,
+    "with Windows line ends": lambda text: text.replace("\n", "\r\n"),
+    "with old Mac line ends": lambda text: text.replace("\n", "\r"),
+    "with a literal backslash-n": lambda text: text.replace("\n", "\\n"),
+    "with a literal backslash-r-backslash-n": lambda text: text.replace("\n", "\\r\\n"),
+    "indented": lambda text: "".join(f"    {line}\n" for line in text.splitlines()),
+    "between blank lines": lambda text: f"\n\n{text}\n\n",
+    "with a byte order mark": lambda text: f"\ufeff{text}",
+    "with trailing blanks": lambda text: text.replace("\n", " \n"),
+}
+
+
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL], ids=["pkcs8", "pkcs1"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_key_is_loaded_in_every_shape(form: PrivateFormat, shape: str) -> None:
+    key = signing.load(SHAPES[shape](pem(form=form)), NAME)
+    assert key.name == NAME
+    assert key.public_key().holds(key.sign(DIGEST), "sha1", DIGEST)
+    public = private().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    assert key.public_pem == public
+
+
+def certificate() -> str:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "example")])
+    moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(private().public_key())
+    builder = builder.serial_number(1).not_valid_before(moment).not_valid_after(moment + datetime.timedelta(1))
+    return builder.sign(private(), hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+def public() -> str:
+    return private().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+PASSPHRASE = BestAvailableEncryption(b"a passphrase")
+PKCS1 = PrivateFormat.TraditionalOpenSSL
+WRONG: dict[str, tuple[Callable[[], str], str, str]] = {
+    "empty": (lambda: "", "is empty", "is the secret set"),
+    "blank": (lambda: " \n ", "is empty", "is the secret set"),
+    "garbage": (lambda: "garbage", "is not a private key in PEM", "keygen"),
+    "not ASCII": (lambda: "k\u00e9y\0\x1b", "is not a private key in PEM", "keygen"),
+    "base64 of PEM": (lambda: base64.b64encode(pem().encode()).decode(), "is base64", "the key file's text itself"),
+    "encrypted, PKCS#8": (lambda: pem(encryption=PASSPHRASE), "encrypted with a passphrase", "openssl pkey"),
+    "encrypted, PKCS#1": (lambda: pem(form=PKCS1, encryption=PASSPHRASE), "encrypted with a passphrase", "openssl"),
+    "a public key": (public, "is a public key", "without .pub"),
+    "a certificate": (certificate, "is a certificate", "plain RSA keys"),
+    "an EC key": (lambda: pem(ec.generate_private_key(ec.SECP256R1())), "is not an RSA key", "keygen"),
+    "an EC key of the old form": (
+        lambda: pem(ec.generate_private_key(ec.SECP256R1()), PKCS1),
+        "is not an RSA key",
+        "keygen",
+    ),
+    "an Ed25519 key": (lambda: pem(ed25519.Ed25519PrivateKey.generate()), "is not an RSA key", "keygen"),
+    "an OpenSSH key": (lambda: pem(form=PrivateFormat.OpenSSH), "is in OpenSSH's format", "ssh-keygen -p"),
+    "too short a key": (lambda: pem(private(1024)), "has 1024 bits; at least 2048 are needed", "keygen"),
+    "cut off": (lambda: pem()[:700], "is damaged", "copy the whole file"),
+    "a line missing": (lambda: "".join([*pem().splitlines(keepends=True)[:5], pem()[-26:]]), "is damaged", "copy"),
+    "a changed letter": (lambda: pem().replace(pem()[900], "!", 1), "is damaged|is not a private key", ""),
+    "on one line": (lambda: pem().replace("\n", " "), "is not a private key in PEM", ""),
+    "nothing inside": (lambda: "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n", "is damaged", "copy"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_is_no_key_is_one_sentence_without_its_text(kind: str) -> None:
+    make, message, hint = WRONG[kind]
+    text = make()
+    with pytest.raises(SigningError, match=message) as caught:
+        signing.load(text, NAME)
+    assert hint in caught.value.hint
+    said = "".join(traceback.format_exception(caught.value)) + caught.value.hint
+    assert not any(line in said for line in text.split("\n") if len(line) > 30 and "-----" not in line)
+
+
+def test_the_key_is_in_no_repr() -> None:
+    key = signing.load(pem(), NAME)
+    numbers = private().private_numbers()
+    for said in (repr(key), str(key), f"{key}", repr([key])):
+        assert str(numbers.d) not in said
+        assert str(numbers.p) not in said
+        assert not any(line in said for line in pem().splitlines() if "-----" not in line)
+
+
+def test_a_signature_holds_for_its_key_and_digest_only() -> None:
+    key, other = signing.load(pem(), NAME), signing.generate(NAME)
+    signature = key.sign(DIGEST)
+    assert key.public_key().holds(signature, "sha1", DIGEST)
+    assert not key.public_key().holds(signature, "sha1", hashlib.sha1(b"other").digest())
+    assert not key.public_key().holds(signature[:-1], "sha1", DIGEST)
+    assert not other.public_key().holds(signature, "sha1", DIGEST)
+    assert key.sign(DIGEST) == signature
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (pem, f"{NAME} is a private key; a public one is wanted"),
+        (certificate, "is not an RSA public key in PEM"),
+        (lambda: "garbage", "is not an RSA public key in PEM"),
+        (
+            lambda: (
+                ec.generate_private_key(ec.SECP256R1())
+                .public_key()
+                .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+                .decode()
+            ),
+            "is not an RSA public key in PEM",
+        ),
+    ],
+    ids=["private", "certificate", "garbage", "EC"],
+)
+def test_what_is_no_public_key_is_refused(tmp_path: Path, make: Callable[[], str], message: str) -> None:
+    (tmp_path / NAME).write_text(make())
+    with pytest.raises(SigningError, match=message):
+        signing.read_public(tmp_path / NAME)
+
+
+@pytest.mark.parametrize("place", ["nowhere", "."])
+def test_a_public_key_that_cannot_be_read_is_one_sentence(tmp_path: Path, place: str) -> None:
+    with pytest.raises(SigningError, match=r"the public key .* cannot be read"):
+        signing.read_public(tmp_path / place)
+
+
+def test_a_key_is_named_after_the_repository() -> None:
+    assert signing.key_name("Acme", "web.shop_2") == "Acme-web.shop_2.rsa.pub"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [("", "shop"), ("acme", ""), ("../acme", "x"), ("acme", "a/b"), ("a b", "c"), ("a", "x" * 200)]
+)
+def test_names_that_no_key_can_have_are_refused(owner: str, name: str) -> None:
+    with pytest.raises(SigningError, match="no key can be named after"):
+        signing.key_name(owner, name)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make short keys: a long one takes a second, and its length is not what these tests are about."""
+    monkeypatch.setattr(signing, "_KEYGEN_BITS", 2048)
+
+
+@pytest.fixture
+def loose_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("quick", "loose_umask")
+def test_keygen_makes_a_pair_that_fits(tmp_path: Path) -> None:
+    secret, trusted = signing.keygen(tmp_path / "keys", NAME)
+    assert (secret.name, trusted.name) == ("acme-shop.rsa", NAME)
+    assert (secret.stat().st_mode & 0o777, trusted.stat().st_mode & 0o777) == (0o600, 0o644)
+    key = signing.load(secret.read_text(), NAME)
+    assert signing.read_public(trusted).holds(key.sign(DIGEST), "sha1", DIGEST)
+
+
+def test_keygen_makes_keys_as_long_as_alpines(tmp_path: Path) -> None:
+    secret, _ = signing.keygen(tmp_path, NAME)
+    assert signing.load(secret.read_text(), NAME)._private.key_size == 4096
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("there", ["acme-shop.rsa", NAME])
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("nowhere")])
+def test_keygen_overwrites_nothing(tmp_path: Path, there: str, make: Callable[[Path], None]) -> None:
+    make(tmp_path / there)
+    with pytest.raises(SigningError, match=f"{there} exists; a key is never overwritten"):
+        signing.keygen(tmp_path, NAME)
+    assert [path.name for path in tmp_path.iterdir()] == [there]
+
+
+@pytest.mark.usefixtures("quick")
+def test_keygen_loses_a_race_without_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else makes the public key after we looked: the private key that fits none goes away again."""
+    made = signing.generate
+
+    def slowly(name: str, bits: int) -> signing.SigningKey:
+        (tmp_path / NAME).write_text("theirs")
+        return made(name, bits)
+
+    monkeypatch.setattr(signing, "generate", slowly)
+    with pytest.raises(SigningError, match="exists; a key is never overwritten"):
+        signing.keygen(tmp_path, NAME)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(NAME, "theirs")]
+
+
+@pytest.mark.usefixtures("quick")
+def test_keygen_where_nothing_can_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SigningError, match=r"file cannot be written: File exists|Not a directory"):
+        signing.keygen(tmp_path / "file", NAME)
