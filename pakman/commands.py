@@ -48,7 +48,22 @@ def run(argv: list[str], env: Env) -> int:
         "inspect": _inspect,
         "keygen": _keygen,
     }
+    _mask_secrets(env)
     return commands[args.command](args, env)
+
+
+_SECRETS = ("PAKMAN_SIGNING_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
+def _mask_secrets(env: Env) -> None:
+    """Tell a GitHub job's log what it must never show, before anything else is said."""
+    if _in_github(env):
+        from pakman import github
+
+        for name in _SECRETS:
+            for line in github.mask(env.get(name, "")):
+                # On stderr, which the runner reads as well: stdout may be JSON for another program.
+                print(line, file=sys.stderr, flush=True)
 
 
 def report(error: PakmanError, env: Env) -> None:

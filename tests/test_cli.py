@@ -109,3 +109,14 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         cli.main([command, "--help"])
     assert end.value.code == 0
     assert len(capsys.readouterr().out.splitlines()) > 8
+
+
+def test_in_a_github_job_secrets_are_masked_before_anything_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI-bPxRfiCYEXAMPLEKEY")
+    cli.main(["push", "nowhere", "--bucket", "s3://bucket"])
+    said = capsys.readouterr()
+    assert said.err.splitlines()[0] == "::add-mask::wJalrXUtnFEMI-bPxRfiCYEXAMPLEKEY"
+    assert "wJalr" not in said.out
