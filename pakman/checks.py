@@ -33,11 +33,8 @@ def _stack(root: Node) -> Iterator[Fault]:
     node = root.text("stack")
     if node is None or stack.find(node.value) is not None:
         return
-    from pakman.explanations import near
-
-    guess = near(node.value, [known.name for known in stack.STACKS])
-    known = ", ".join(known.name for known in stack.STACKS[-6:])
-    hint = f"did you mean {guess}? pakman knows {known}" if guess else f"pakman knows {known}"
+    first, last = stack.STACKS[0].name, stack.STACKS[-2].name
+    hint = f"pakman knows {first} to {last}, and alpine/edge"
     yield fault(node, ["stack"], "unknown-stack", f"there is no stack {quoted(node.value)} that pakman knows", hint)
 
 
@@ -59,12 +56,28 @@ def _run_name(root: Node) -> Iterator[Fault]:
 
 
 def _dependencies(root: Node) -> Iterator[Fault]:
-    for index, node in root.mapping("dependencies").items("runtime", str):
-        name, at, _ = node.value.partition("@")
-        if at:
+    for key in ("build", "runtime"):
+        for index, node in root.mapping("dependencies").items(key, str):
+            if any(sign in node.value for sign in "<>=~@"):
+                yield from _dependency(node, ["dependencies", key, index], is_runtime=key == "runtime")
+
+
+def _dependency(node: Node, path: list[str | int], *, is_runtime: bool) -> Iterator[Fault]:
+    """What follows the name in a dependency word: an operator and a version, or a repository's tag."""
+    from pakman import version
+
+    name = names.dependency_name(node.value)
+    rest = node.value[len(name) :]
+    number = rest.lstrip("<>=~")
+    if rest.startswith("@"):
+        if is_runtime:
             message = f"{quoted(node.value)} names a repository's tag, and a package cannot depend on that"
             hint = f"write {quoted(name)}; tags are for dependencies.build"
-            yield fault(node, ["dependencies", "runtime", index], "bad-dependency", message, hint)
+            yield fault(node, path, "bad-dependency", message, hint)
+    elif rest[: len(rest) - len(number)] not in names.OPERATORS or not version.is_valid(number):
+        message = f"`{path_text(path)}` is {quoted(node.value)}, which is not how apk names a version of a package"
+        hint = f"the nearest that works is {quoted(names.nearest_dependency(node.value))}"
+        yield fault(node, path, "bad-dependency", message, hint)
 
 
 def _destinations(root: Node) -> Iterator[Fault]:

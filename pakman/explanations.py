@@ -4,18 +4,48 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
+
+from jsonschema import Draft202012Validator
 
 from pakman import names, old_dialect
-from pakman.schema import Schema, Violation
+from pakman.schema import Schema
 from pakman.yaml_reader import reading
 from pakman.yaml_tree import Fault, Node, path_text, quoted, shown
+
+
+class _Violation(NamedTuple):
+    """One place where a manifest does not keep to the schema."""
+
+    path: list[str | int]
+    keyword: str
+    """The schema's keyword, e.g. `pattern`."""
+    schema: Schema
+    """The part of the schema that has this keyword."""
+    value: Any
+    """What breaks it: the value at `path`, or one of its keys."""
+    is_key: bool
+
+
+def _violations(schema: Schema, manifest: Any) -> Iterator[_Violation]:
+    """Yield all that jsonschema finds."""
+    validator: Any = Draft202012Validator
+    for error in validator(schema).iter_errors(manifest):
+        is_key = "propertyNames" in error.absolute_schema_path
+        yield _Violation(list(error.absolute_path), str(error.validator), error.schema, error.instance, is_key)
+
 
 Words = tuple[str, str, str]
 """Code, message, hint."""
 
 
-def explain(violation: Violation, root: Node, schema: Schema) -> Iterator[Fault]:
+def explain(root: Node, schema: Schema) -> Iterator[Fault]:
+    """Yield all the faults of a manifest that does not keep to its schema."""
+    for violation in _violations(schema, root.value):
+        yield from _explain(violation, root, schema)
+
+
+def _explain(violation: _Violation, root: Node, schema: Schema) -> Iterator[Fault]:
     """Yield the faults of one violation, at the key or the value that they are about."""
     node: Node = root
     for part in violation.path:
@@ -53,7 +83,7 @@ def _fault(node: Node, path: list[str | int], words: Words) -> Fault:
     return Fault(node.line, node.column, path_text(path), code, message, hint)
 
 
-def _unknown_key(node: Node, key: str, violation: Violation, schema: Schema, root: Node) -> Fault:
+def _unknown_key(node: Node, key: str, violation: _Violation, schema: Schema, root: Node) -> Fault:
     path = [*violation.path, shown(key)]
     name = path_text(path)
     place, known = node.keys[key], violation.schema["properties"]
@@ -70,14 +100,14 @@ def _unknown_key(node: Node, key: str, violation: Violation, schema: Schema, roo
 
 
 def _key_hint(key: str, known: Schema, path: list[str | int], schema: Schema) -> str:
-    guess = near(key, known)
-    if guess is not None:
-        return f"did you mean `{path_text([*path[:-1], guess])}`?"
     if len(path) > 1 and key in schema["properties"]:
         return f"`{key}` belongs at the top level: take its indentation away"
     for name, part in schema["properties"].items():
         if [name] != path[:-1] and key in part.get("properties", {}):
             return f"`{key}` belongs under `{name}`: indent it there"
+    guess = near(key, known)
+    if guess is not None:
+        return f"did you mean `{path_text([*path[:-1], guess])}`?"
     return f"known here are {', '.join(known)}"
 
 
@@ -85,7 +115,7 @@ _KINDS = {"string": "a text", "boolean": "true or false", "integer": "a whole nu
 _KINDS |= {"array": "a list", "object": "a mapping"}
 
 
-def _type(violation: Violation, node: Node, name: str) -> Words:
+def _type(violation: _Violation, node: Node, name: str) -> Words:
     expected = violation.schema["type"]
     kinds = [expected] if isinstance(expected, str) else expected
     wanted = " or ".join(_KINDS[kind] for kind in kinds)
@@ -129,7 +159,7 @@ def _type_hint(kinds: list[str], value: Any) -> str:
     return "write one value, without `- ` and without keys"
 
 
-def _enum(violation: Violation, _node: Node, name: str) -> Words:
+def _enum(violation: _Violation, _node: Node, name: str) -> Words:
     known, value = violation.schema["enum"], violation.value
     words = ", ".join(known)
     found = _found(value) if not isinstance(value, str) else f"`{shown(value)}`"
@@ -144,7 +174,7 @@ _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64", "i386"
 """What Docker, Debian and GitHub call Alpine's architectures."""
 
 
-def _pattern(violation: Violation, _node: Node, name: str) -> Words:
+def _pattern(violation: _Violation, _node: Node, name: str) -> Words:
     return PATTERNS[violation.schema["title"]](violation.value, name)
 
 
@@ -224,11 +254,11 @@ PATTERNS: dict[str, Callable[[str, str], Words]] = {
 """By the title of the part of the schema that has the pattern."""
 
 
-def _too_short(_violation: Violation, _node: Node, name: str) -> Words:
+def _too_short(_violation: _Violation, _node: Node, name: str) -> Words:
     return "empty-value", f"{name} is empty", "write its value, or take it out"
 
 
-def _too_long(violation: Violation, _node: Node, name: str) -> Words:
+def _too_long(violation: _Violation, _node: Node, name: str) -> Words:
     limit, length = violation.schema["maxLength"], len(violation.value)
     message = f"{name} has {length} characters, and {limit} are the most"
     if violation.schema["title"] == "A package's name":
@@ -236,13 +266,13 @@ def _too_long(violation: Violation, _node: Node, name: str) -> Words:
     return "bad-value", message, "make it shorter"
 
 
-def _range(violation: Violation, _node: Node, name: str) -> Words:
+def _range(violation: _Violation, _node: Node, name: str) -> Words:
     low, high = violation.schema["minimum"], violation.schema.get("maximum")
     limits = f"from {low} to {high}" if high is not None else f"{low} or more"
     return "bad-value", f"{name} cannot be {violation.value}", f"write a number {limits}"
 
 
-_WORDS: dict[str, Callable[[Violation, Node, str], Words]] = {
+_WORDS: dict[str, Callable[[_Violation, Node, str], Words]] = {
     "type": _type,
     "enum": _enum,
     "pattern": _pattern,

@@ -94,25 +94,26 @@ def nearest_variable(text: str) -> str:
 
 def nearest_dependency(text: str) -> str:
     """Return the nearest dependency word that apk takes; empty where there is none."""
+    from pakman import version
+
     word = "".join(text.split())
-    at = min((word.index(c) for c in "<>=~^" if c in word), default=len(word))
-    rest = word[at:]
-    version = rest.lstrip("<>=~^!")
-    operator = rest[: len(rest) - len(version)]
-    name = "".join(c for c in word[:at].lstrip("!") if c.isascii() and (c.isalnum() or c in "_+.,:/[]-")).lstrip(
-        "+,:[]-"
-    )
+    name = word[: min((word.index(c) for c in "<>=~^@*" if c in word), default=len(word))]
+    rest = word[len(name) :]
+    name = "".join(c for c in name if c.isascii() and (c.isalnum() or c in "_+.,:/[]-")).lstrip("+,:[]-")
     if not name:
         return ""
     negation = "!" if word.startswith("!") else ""
-    version = "".join(c for c in version.lstrip("v") if c.isascii() and (c.isalnum() or c in "._-~")).rstrip("._-~*")
-    if not operator or not version[:1].isdigit():
+    number = rest.lstrip("<>=~^!")
+    operator = rest[: len(rest) - len(number)]
+    nearest = version.nearest(number[:60]) if operator else None
+    if nearest is None:
         return negation + name
-    return negation + name + _OPERATORS.get(operator, operator if operator in _VALID else "=") + version
+    return negation + name + (operator if operator in OPERATORS else _MEANT.get(operator, "=")) + nearest
 
 
-_VALID = ("<", ">", "=", "~", "<=", ">=", "<~", ">~")
-_OPERATORS = {"^": "~", "~>": "~", "=~": "~", "~=": "~", "=>": ">=", "=<": "<=", "==": "="}
+OPERATORS = ("<", ">", "=", "~", "<=", ">=", "<~", ">~")
+"""abuild's, in check_depver; apk takes more, and means the same by them."""
+_MEANT = {"^": "~", "~>": "~", "=~": "~", "~=": "~", "=>": ">=", "=<": "<="}
 
 
 def dependency_name(word: str) -> str:

@@ -1,7 +1,5 @@
 """A problem in a manifest: what `pakman validate` reports."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
@@ -9,7 +7,8 @@ from typing import Literal, NamedTuple
 class Problem(NamedTuple):
     """One thing wrong, or doubtful, at one place; these fields, in this order, are the json format.
 
-    It sorts by place. (A NamedTuple: `pakman validate` starts fast, and dataclasses imports inspect.)
+    It sorts by place. A NamedTuple without postponed annotations: dataclasses imports inspect, and start-up time is
+    a promise.
     """
 
     file: str
@@ -26,6 +25,18 @@ class Problem(NamedTuple):
     """One sentence."""
     hint: str
     """What to do; may be empty, may have lines."""
+
+
+ERRORS = (
+    "alias-bomb bad-call bad-dependency bad-destination bad-name bad-path bad-value control-character custom-tag "
+    "empty empty-value missing-key not-a-mapping not-utf-8 old-key repeated-key repeated-name reserved-name several-documents "
+    "too-deep too-large two-main-kits unknown-hook unknown-key unknown-stack wrong-type yaml-syntax yaml-trap"
+)
+WARNINGS = (
+    "hook-other-service name-differs no-main-kit no-stack services-dependencies stack-end-of-life "
+    "stop-in-post-deinstall unknown-service-mode"
+)
+"""Every code there is, in two texts of words."""
 
 
 def text(problems: Iterable[Problem], source: str) -> str:

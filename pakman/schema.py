@@ -8,44 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 Schema = dict[str, Any]
 
 _FILE = Path(__file__).parent / "schemas/instellar.schema.json"
 
 
-class Violation(NamedTuple):
-    """One place where a manifest does not keep to the schema."""
-
-    path: list[str | int]
-    keyword: str
-    """The schema's keyword, e.g. `pattern`."""
-    schema: Schema
-    """The part of the schema that has this keyword."""
-    value: Any
-    """What breaks it: the value at `path`, or one of its keys."""
-    is_key: bool
-
-
 def load() -> Schema:
     """Return schemas/instellar.schema.json."""
     schema: Schema = json.loads(_FILE.read_text(encoding="utf-8"))
     return schema
-
-
-def violations(schema: Schema, manifest: Any) -> Iterator[Violation]:
-    """Yield all that jsonschema finds."""
-    if accepts(schema, manifest, schema):
-        return
-    from jsonschema import Draft202012Validator
-
-    validator: Any = Draft202012Validator
-    for error in validator(schema).iter_errors(manifest):
-        is_key = "propertyNames" in error.absolute_schema_path
-        yield Violation(list(error.absolute_path), str(error.validator), error.schema, error.instance, is_key)
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -59,20 +34,24 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _ANNOTATIONS = frozenset(("title", "description", "examples", "default", "$schema", "$id", "$defs", "properties"))
 
 
-def accepts(part: Schema, value: Any, root: Schema) -> bool:
-    """Say whether `value` surely keeps to `part` of the schema; a keyword not known here is a no."""
+def accepts(schema: Schema, manifest: Any) -> bool:
+    """Say whether a manifest surely keeps to the schema; where it has a keyword not known here, the answer is no."""
+    return _accepts(schema, manifest, schema)
+
+
+def _accepts(part: Schema, value: Any, root: Schema) -> bool:
     for keyword, expected in part.items():
         if keyword in _ANNOTATIONS:
             continue
         if keyword == "$ref":
-            if not accepts(root["$defs"][expected.removeprefix("#/$defs/")], value, root):
+            if not _accepts(root["$defs"][expected.removeprefix("#/$defs/")], value, root):
                 return False
         elif keyword not in _KEYWORDS or not _KEYWORDS[keyword](expected, value):
             return False
     if isinstance(value, dict):
         return _accepts_entries(part, value, root)
     if isinstance(value, list) and "items" in part:
-        return all(accepts(part["items"], item, root) for item in value)
+        return all(_accepts(part["items"], item, root) for item in value)
     return True
 
 
@@ -83,12 +62,12 @@ def _accepts_entries(part: Schema, value: dict[str, Any], root: Schema) -> bool:
         part.get("propertyNames"),
     )
     for key, entry in value.items():
-        if names is not None and not accepts(names, key, root):
+        if names is not None and not _accepts(names, key, root):
             return False
         if key in properties:
-            if not accepts(properties[key], entry, root):
+            if not _accepts(properties[key], entry, root):
                 return False
-        elif others is False or not accepts(others, entry, root):
+        elif others is False or not _accepts(others, entry, root):
             return False
     return True
 

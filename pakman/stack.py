@@ -1,13 +1,14 @@
 """The stacks: the Alpine versions that a package is built on and runs on."""
 
-from __future__ import annotations
-
 import datetime
 from typing import NamedTuple
 
 
 class Stack(NamedTuple):
-    """One Alpine version. (A NamedTuple: `pakman validate` starts fast, and dataclasses imports inspect.)"""
+    """One Alpine version.
+
+    A NamedTuple without postponed annotations: dataclasses imports inspect, and start-up time is a promise.
+    """
 
     name: str
     """As the manifest has it: `alpine/3.20`, `alpine/edge`."""

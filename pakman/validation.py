@@ -1,7 +1,5 @@
 """A manifest checked: every problem at once, each at its place."""
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,13 +41,13 @@ def validate(file: Path, *, repository: str | None, today: datetime.date) -> Ver
     except Unreadable as unreadable:
         return Verdict(tuple(_problems(file, "error", [unreadable.fault])), source[:MAX_BYTES], {})
     rules = schema.load()
-    violations = list(schema.violations(rules, root.value))
-    if violations:
+    if not schema.accepts(rules, root.value):
         from pakman import explanations
 
-        for violation in violations:
-            faults += explanations.explain(violation, root, rules)
-    faults += checks.errors(root)
+        faults += explanations.explain(root, rules)
+    # A check that stumbles over what has been reported already has nothing to add.
+    known = {(fault.line, fault.column, fault.path) for fault in faults}
+    faults += [fault for fault in checks.errors(root) if (fault.line, fault.column, fault.path) not in known]
     warnings = doubts.warnings(root, source.split("\n"), repository, today)
     problems = {*_problems(file, "error", faults), *_problems(file, "warning", warnings)}
     return Verdict(tuple(sorted(problems)), source, root.value)

@@ -6,7 +6,7 @@ a key that is there twice is seen, and what YAML makes of an unquoted value is k
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
@@ -18,15 +18,8 @@ MAX_VALUES = 10_000
 """How many values a manifest may have, aliases counted as what they stand for. A long one has five hundred."""
 
 
-class Document(NamedTuple):
-    """A whole file: its tree (None for a file without a value) and what is wrong with it as YAML."""
-
-    root: Node | None
-    faults: list[Fault]
-
-
-def parse(text: str, loader: Any = None) -> Document:
-    """Read a text that is one YAML document.
+def parse(text: str, loader: Any = None) -> tuple[Node | None, list[Fault]]:
+    """Read a text that is one YAML document: its tree (None where there is no value) and what is wrong with it.
 
     Raises Unreadable where it is not YAML, or has more levels or values than a manifest can have.
     """
@@ -50,7 +43,7 @@ class _Builder:
         self.aliases = 0
         self.root: Node | None = None
 
-    def document(self) -> Document:
+    def document(self) -> tuple[Node | None, list[Fault]]:
         try:
             while self.loader.check_event():
                 self.take(self.loader.get_event())
@@ -58,7 +51,7 @@ class _Builder:
             from pakman import yaml_syntax
 
             raise Unreadable(yaml_syntax.explain(error, self.source, self.path())) from None
-        return Document(self.root, self.faults)
+        return self.root, self.faults
 
     def take(self, event: Any) -> None:
         if isinstance(event, yaml.ScalarEvent):
@@ -170,12 +163,11 @@ class _Builder:
         tag = self.loader.resolve(yaml.ScalarNode, event.value, (True, False)) if is_plain else event.tag
         construct = _CONSTRUCTORS.get(tag)
         if construct is not None:
-            read = _read(construct, self.loader, tag, event.value)
-            if isinstance(read, _Trap):
+            try:
+                node.value = _read(construct, self.loader, tag, event.value)
+            except _Trap as trap:
                 hint = f"put it in quotes: {quoted(event.value)}"
-                self.trap(node, "yaml-trap", f"`{shown(event.value)}` is read as {read.what}", hint)
-            else:
-                node.value = read
+                self.trap(node, "yaml-trap", f"`{shown(event.value)}` is read as {trap}", hint)
         return node
 
     def trap(self, node: Node, code: str, message: str, hint: str) -> None:
@@ -245,24 +237,22 @@ def reading(node: Node) -> str:
     return "a number" if str(node.value) == node.plain else f"the number {node.value}"
 
 
-class _Trap(NamedTuple):
-    """A reading that nobody means."""
-
-    what: str
+class _Trap(Exception):  # noqa: N818  (it never leaves this module)
+    """A reading that nobody means; says which."""
 
 
 def _read(construct: Any, loader: Any, tag: str, text: str) -> Any:
-    """Return the value that YAML 1.1 reads, or a _Trap."""
+    """Return the value that YAML 1.1 reads; raises _Trap."""
     try:
         value = construct(loader, yaml.ScalarNode(tag, text))
     except (ValueError, OverflowError, LookupError, AttributeError, yaml.YAMLError):
-        return _Trap("a number or a date, and is not a valid one")
+        raise _Trap("a number or a date, and is not a valid one") from None
     if isinstance(value, float) and value - value != 0:
-        return _Trap("a number that no file can hold")
+        raise _Trap("a number that no file can hold")
     if isinstance(value, int | float) and ":" in text:
-        return _Trap(f"the number {value}, in base 60")
+        raise _Trap(f"the number {value}, in base 60")
     if value is not None and not isinstance(value, str | int | float):
-        return _Trap("a date")
+        raise _Trap("a date")
     return value
 
 

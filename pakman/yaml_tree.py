@@ -1,7 +1,5 @@
 """A YAML document as a tree of values that know where they stand."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 
@@ -58,24 +56,24 @@ class Node:
         """Whether it has items."""
         return isinstance(self.value, list)
 
-    def child(self, key: str | int) -> Node | None:
+    def child(self, key: str | int) -> "Node | None":
         """Return the value of a key, or the item at an index, if there is one."""
         if isinstance(key, str):
             return self.entries.get(key)
         return self.elements[key] if key < len(self.elements) else None
 
-    def mapping(self, key: str) -> Node:
+    def mapping(self, key: str) -> "Node":
         """Return the mapping at `key`; an empty one where there is none, or something else."""
         found = self.entries.get(key)
         return found if found is not None and found.is_mapping else Node(self.line, self.column, {})
 
-    def items(self, key: str, kind: type) -> list[tuple[int, Node]]:
+    def items(self, key: str, kind: type) -> list[tuple[int, "Node"]]:
         """Return the items of the list at `key` that are of a kind (str, dict), with their indexes."""
         found = self.entries.get(key)
         items = enumerate(found.elements if found is not None else ())
         return [(index, item) for index, item in items if isinstance(item.value, kind)]
 
-    def text(self, key: str) -> Node | None:
+    def text(self, key: str) -> "Node | None":
         """Return the value of `key` where it is a text."""
         found = self.entries.get(key)
         return found if found is not None and isinstance(found.value, str) else None

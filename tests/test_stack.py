@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from pakman import stack
+
+
+@pytest.mark.parametrize("text", ["alpine/3.20", "3.20", "v3.20", "alpine/v3.20"])
+def test_a_stack_is_found_by_any_of_its_names(text: str) -> None:
+    found = stack.find(text)
+    assert found == stack.Stack("alpine/3.20", "3.20", "v3.20", datetime.date(2026, 4, 1))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "alpine/", "alpine", "alpine/3.2", "3.99", "debian/12", "alpine/3.20.1", "Alpine/3.20"]
+)
+def test_anything_else_is_none(text: str) -> None:
+    assert stack.find(text) is None
+
+
+def test_edge_never_ends_and_is_never_taken_by_itself() -> None:
+    edge = stack.find("alpine/edge")
+    assert edge == stack.Stack("alpine/edge", "edge", "edge", None)
+    assert edge.supported(datetime.date(2100, 1, 1))
+    assert edge not in stack.supported(datetime.date(2026, 11, 21))
+
+
+@pytest.mark.parametrize(
+    ("day", "newest", "oldest"),
+    [("2026-03-31", "3.24", "3.20"), ("2026-04-01", "3.24", "3.21"), ("2026-11-21", "3.24", "3.22")],
+)
+def test_support_ends_on_its_day(day: str, newest: str, oldest: str) -> None:
+    today = datetime.date.fromisoformat(day)
+    assert stack.supported(today)[0].version == oldest
+    assert stack.newest_supported(today).version == newest
+
+
+def test_once_all_have_ended_the_newest_known_is_taken() -> None:
+    assert stack.newest_supported(datetime.date(2040, 1, 1)).version == "3.24"
+
+
+def test_every_corner_of_the_format_s_history_is_known() -> None:
+    assert [known.version for known in stack.STACKS] == [*(f"3.{minor}" for minor in range(14, 25)), "edge"]
