@@ -1,0 +1,112 @@
+"""The half of the embedded builder that runs inside the build root: embedded.sh, and what it is told."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pakman import command
+from pakman.builders.apkbuild import VARIABLES, Apkbuild, parse
+from pakman.buildroots import BUILD_USER, BuildRoot, User
+from pakman.errors import BuildError
+
+STARTDIR = PurePosixPath("/aport")
+"""Where the aport is in the root: always the same, and not in the build user's hands."""
+SRCDIR = STARTDIR / "src"
+PKGBASEDIR = STARTDIR / "pkg"
+
+_SCRIPT = Path(__file__).with_name("embedded.sh")
+_LAST_LINES = 20
+_NO_STRIP = 77
+"""embedded.sh's exit status where the root has no strip."""
+_WORDS_PER_CALL = 500
+
+_CHOST = {
+    "armhf": "armv6-alpine-linux-musleabihf",
+    "armv7": "armv7-alpine-linux-musleabihf",
+    "x86": "i586-alpine-linux-musl",
+}
+"""Where it is not simply ARCH-alpine-linux-musl (abuild's `arch_to_triplet`)."""
+
+
+def environment(arch: str, *, mtime: int, threads: int) -> dict[str, str]:
+    """Return all that a build is told; nothing of what pakman itself was told is in it."""
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": f"/home/{BUILD_USER}",
+        "USER": BUILD_USER,
+        "LOGNAME": BUILD_USER,
+        "SHELL": "/bin/sh",
+        "TMPDIR": "/tmp",  # noqa: S108  (the view's own)
+        "TERM": "dumb",
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "CI": "true",
+        "CARCH": arch,
+        "CHOST": _CHOST.get(arch, f"{arch}-alpine-linux-musl"),
+        "SOURCE_DATE_EPOCH": str(mtime),
+        "JOBS": str(threads),
+        "MAKEFLAGS": f"-j{threads}",
+        "GIT_CEILING_DIRECTORIES": str(STARTDIR),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """embedded.sh in one root that holds an aport."""
+
+    root: BuildRoot
+    env: dict[str, str]
+    on_line: Callable[[str], None]
+
+    def call(self, task: str, *words: str, user: User, on_line: Callable[[str], None]) -> int:
+        """Do a task of embedded.sh; return its exit status."""
+        argv = ["/bin/sh", "-c", _SCRIPT.read_text(), "embedded", task, *words]
+        return self.root.call(argv, user=user, env=self.env, cwd=STARTDIR, on_line=on_line)
+
+    def read(self) -> Apkbuild:
+        """Return what the APKBUILD says. Raises BuildError where a shell cannot read it."""
+        said: list[str] = []
+        if (status := self.call("variables", *VARIABLES, user="build", on_line=said.append)) != 0:
+            raise BuildError(f"the APKBUILD cannot be read: {reason(said, status)}")
+        return parse(said)
+
+    def must(self, task: str, *words: str, user: User) -> None:
+        """Do a task that the user's scripts have no part in; raise BuildError when it fails."""
+        said: list[str] = []
+        if (status := self.call(task, *words, user=user, on_line=said.append)) != 0:
+            raise BuildError(f"{task} failed in the build root: {reason(said, status)}")
+
+    def run(self, function: str, user: User, what: str) -> None:
+        """Run a function of the APKBUILD, its output live; raise BuildError with its last lines when it fails."""
+        last: deque[str] = deque(maxlen=_LAST_LINES)
+
+        def on_line(line: str) -> None:
+            last.append(line)
+            self.on_line(line)
+
+        if (status := self.call(function, user=user, on_line=on_line)) != 0:
+            lines = ["its last lines:", *(f"  {line}" for line in last)] if last else ["it wrote nothing"]
+            raise BuildError(f"{what} failed: {command.how_it_ended(status)}", hint="\n".join(lines))
+
+    def strip(self, files: Sequence[str]) -> bool:
+        """Take the symbols out of files below PKGBASEDIR; False where the root has no strip."""
+        for start in range(0, len(files), _WORDS_PER_CALL):
+            said: list[str] = []
+            words = files[start : start + _WORDS_PER_CALL]
+            status = self.call("strip", *words, user="root", on_line=said.append)
+            if status == _NO_STRIP:
+                return False
+            if status != 0:
+                raise BuildError(
+                    f"strip failed: {reason(said, status)}",
+                    hint="programs that carry data behind their code do not survive it: set build.strip_binary: false",
+                )
+        return True
+
+
+def reason(said: Sequence[str], status: int) -> str:
+    """Return why a program failed: the last line it wrote, else its exit status in words."""
+    return next((line.strip() for line in reversed(said) if line.strip()), command.how_it_ended(status))

@@ -1,0 +1,194 @@
+"""The embedded builder: runs the functions of an APKBUILD in the build root's shell, and packs as abuild does.
+
+The root sees the aport and nothing else; packing and signing happen outside of it, where the key is.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from pakman.apk import tar
+from pakman.apk.metadata import Metadata
+from pakman.apk.package import Package
+from pakman.apk.signature import Signer
+from pakman.apk.tree import Entry, Tree
+from pakman.apk.write import write_package
+from pakman.builders import aport as aports
+from pakman.builders import postcheck
+from pakman.builders.apkbuild import Apkbuild
+from pakman.builders.driver import PKGBASEDIR, Driver, environment
+from pakman.buildroots.sandbox import Sandbox
+from pakman.errors import BuildError
+
+PACKAGER = "pakman"
+
+
+def build(
+    root: Sandbox,
+    aport: Path,
+    output: Path,
+    *,
+    key: Signer,
+    mtime: int,
+    commit: str | None,
+    threads: int,
+    on_line: Callable[[str], None],
+    on_notice: Callable[[str], None],
+) -> tuple[Package, ...]:
+    """Build the aport in an entered root and write its packages to the directory `output`.
+
+    `mtime` (seconds since 1970) is every file's time and the build date. An empty result: `arch` leaves out this
+    architecture. Raises BuildError for what fails, and for what only abuild can do.
+    """
+    driver = Driver(root, environment(root.arch, mtime=mtime, threads=threads), on_line)
+    aports.copy_in(aport, root)
+    recipe = driver.read()
+    arch = recipe.arch_on(root.arch)
+    if arch is None:
+        return ()
+    aports.refuse_what_takes_abuild(recipe)
+    aports.verify(aport, recipe)
+    root.add_packages(recipe.words("makedepends"), on_line)
+    driver.must("unpack", *recipe.words("source"), user="build")
+    driver.must("make-users", user="root")
+    # Read now: afterwards they are what package() made of them.
+    users, groups = _names(root, driver, "passwd"), _names(root, driver, "group")
+    driver.run("build", "build", aports.build_command(aport, recipe))
+    driver.run("package", "root", "package()")
+    contents = _contents(root, driver, _metadata(recipe, arch, mtime, commit), recipe)
+    if not recipe.has_option("!strip"):
+        _strip(driver, contents, on_notice)
+    for content in contents:
+        postcheck.refuse(content.name, _findings(content, recipe), on_notice)
+    return tuple(
+        write_package(
+            output / f"{content.name}-{recipe.version}.apk",
+            content.metadata,
+            content.tree,
+            scripts=aports.scripts(aport, recipe, content.name),
+            # What the build user made and package() copied is root's, as in abuild's fakeroot.
+            owners={**users, root.build_user_id: "root"},
+            groups={**groups, root.build_group_id: "root"},
+            mtime=mtime,
+            key=key,
+            threads=threads,
+        )
+        for content in contents
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """One package to be: what it says of itself, its tree on this machine, and what is in that."""
+
+    metadata: Metadata
+    tree: Path
+    entries: Sequence[Entry]
+    binaries: Sequence[bytes]
+    """Paths of the ELF files that are programs or shared libraries."""
+
+    @property
+    def name(self) -> str:
+        return self.metadata.pkgname
+
+
+def _metadata(recipe: Apkbuild, arch: str, mtime: int, commit: str | None) -> list[Metadata]:
+    """Return the packages' metadata, the main one's first; the other is what abuild's `default_openrc` makes of it."""
+    main = Metadata(
+        pkgname=recipe.name,
+        pkgver=recipe.version,
+        pkgdesc=recipe.variables["pkgdesc"],
+        url=recipe.variables["url"],
+        builddate=mtime,
+        packager=PACKAGER,
+        arch=arch,
+        origin=recipe.name,
+        commit=commit or "",
+        maintainer=recipe.variables["maintainer"],
+        replaces_priority=recipe.number("replaces_priority"),
+        provider_priority=recipe.number("provider_priority"),
+        license=recipe.text("license"),
+        replaces=recipe.words("replaces"),
+        depends=recipe.words("depends"),
+        provides=recipe.words("provides"),
+        install_if=recipe.words("install_if"),
+    )
+    if not recipe.words("subpackages"):
+        return [main]
+    openrc = replace(
+        main,
+        pkgname=f"{main.pkgname}-openrc",
+        pkgdesc=f"{main.pkgdesc} (OpenRC init scripts)",
+        arch="noarch",
+        depends=recipe.words("depends_openrc"),
+        provides=(),
+        install_if=("openrc", f"{main.pkgname}={main.pkgver}"),
+    )
+    return [main, openrc]
+
+
+def _contents(root: Sandbox, driver: Driver, packages: list[Metadata], recipe: Apkbuild) -> list[_Content]:
+    """Split what package() made, and list it. Raises BuildError where there is nothing for a package."""
+    if len(packages) > 1:
+        driver.must("split-openrc", user="root")
+    driver.must("tidy", user="root")
+    contents = []
+    for metadata in packages:
+        tree = root.host_path(PKGBASEDIR / metadata.pkgname)
+        with Tree(tree) as files:
+            entries = files.entries()
+            binaries = [entry.path for entry in entries if _is_binary(files, entry)]
+        if not entries:
+            made = "package() put nothing into it"
+            if metadata.pkgname != recipe.name:
+                made = "package() installs no init script into /etc/init.d"
+            raise BuildError(
+                f"{metadata.pkgname} would be empty: {made}",
+                hint="does build.destinations name what the build command makes?",
+            )
+        contents.append(_Content(metadata, tree, entries, binaries))
+    return contents
+
+
+def _is_binary(files: Tree, entry: Entry) -> bool:
+    """Say whether a file is an ELF program or shared library (elf(5): e_type is ET_EXEC or ET_DYN)."""
+    if entry.type != tar.FILE or entry.size < 64:
+        return False
+    with files.opened(entry) as descriptor:
+        head = os.read(descriptor, 18)
+    number = struct.unpack("<H" if head[5:6] == b"\1" else ">H", head[16:18])[0]
+    return head.startswith(b"\x7fELF") and number in (2, 3)
+
+
+def _strip(driver: Driver, contents: list[_Content], on_notice: Callable[[str], None]) -> None:
+    files = [
+        f"{content.name}/{os.fsdecode(path)}"
+        for content in contents
+        if content.metadata.arch != "noarch"
+        for path in content.binaries
+    ]
+    if files and not driver.strip(files):
+        on_notice(
+            f"not stripped, because the build root has no strip: {files[0]}"
+            f"{f' and {len(files) - 1} more' if len(files) > 1 else ''}; "
+            "add binutils to dependencies.build, or set build.strip_binary to false"
+        )
+
+
+def _findings(content: _Content, recipe: Apkbuild) -> list[postcheck.Finding]:
+    noarch = content.metadata.arch == "noarch"
+    return postcheck.check(
+        content.name, content.entries, options=recipe.words("options"), binaries=content.binaries, noarch=noarch
+    )
+
+
+def _names(root: Sandbox, driver: Driver, database: str) -> dict[int, str]:
+    """Return the names by number of the root's users (passwd) or groups (group)."""
+    lines: list[str] = []
+    root.call(["cat", f"/etc/{database}"], user="build", env=driver.env, cwd=PurePosixPath("/"), on_line=lines.append)
+    fields = [line.split(":") for line in lines]
+    return {int(parts[2]): parts[0] for parts in fields if len(parts) > 2 and parts[2].isdigit()}
