@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -23,8 +23,18 @@ _SCRATCH = ".pakman-"
 """Begins the name of what a run that was killed may leave behind."""
 
 
-def generate(manifest: Manifest, project: Project, source: Path, output: Path) -> Recipe:
+def generate(
+    manifest: Manifest,
+    project: Project,
+    source: Path,
+    output: Path,
+    *,
+    skip: Collection[Path] = (),
+    on_skipped: Callable[[str], None] = lambda _: None,
+) -> Recipe:
     """Write recipe, snapshot and extra sources for the application in `source` to `output`; return the recipe.
+
+    `skip` and `on_skipped` as in snapshot.write.
 
     What an earlier run wrote there is replaced, and removed where it is no longer part of the recipe. Raises UsageError
     where the directory cannot be written or holds something else, ManifestError for a `source` that is not there.
@@ -35,7 +45,13 @@ def generate(manifest: Manifest, project: Project, source: Path, output: Path) -
         with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=output) as scratch:
             made = Path(scratch)
             checksum = snapshot.write(
-                source, made / "tar", top=top, exclude=manifest.build.exclude, mtime=project.commit_time, skip=(output,)
+                source,
+                made / "tar",
+                top=top,
+                exclude=manifest.build.exclude,
+                mtime=project.commit_time,
+                skip=(output, *skip),
+                on_skipped=on_skipped,
             )
             extras = {path.name: _copied(source, path, made) for path in recipe.extra_sources(manifest, project)}
             written = recipe.compose(manifest, project, snapshot_sha512=checksum, source_sha512=extras)

@@ -99,7 +99,8 @@ class Sandbox:
 
     def keep(self) -> Path:
         """Have the view kept when it is left; return where it will be."""
-        self._kept = self._view.folder.parents[1] / "kept" / self._view.folder.name.removeprefix("view-")
+        folder = self._view.folder.path
+        self._kept = folder.parents[1] / "kept" / folder.name
         return self._kept / "root"
 
     def host_path(self, directory: PurePosixPath) -> Path:

@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import signal
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from pakman import command
+from pakman import command, scratch
 from pakman.errors import BuildError
+from pakman.scratch import Scratch
 
-_GLOBAL_LOCK = ".lock"
-_LOCK = "lock"
+_PREFIX = "view-"
+_PATIENCE = 10.0
+"""Seconds after which a process that does not end on SIGKILL (it waits for a broken disk) is let be."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One copy; as long as `lock` is held, no other run removes it."""
+    """One copy, in a directory of mode 700: nobody else on this machine gets at the setuid programs of the root."""
 
-    folder: Path
-    lock: IO[bytes]
+    folder: Scratch
 
     @property
     def root(self) -> Path:
         """What is / for the build."""
-        return self.folder / "root"
+        return self.folder.path / "root"
 
     def remove(self) -> None:
-        """Kill what still runs in it, remove it, let go of it."""
+        """Kill what still runs in it and remove it."""
         kill_all(self.root)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.lock.close()
+        self.folder.remove()
 
-    def keep(self, folder: Path) -> None:
+    def keep(self, path: Path) -> None:
         """Kill what still runs in it and move it to where it stays until its user removes it."""
         kill_all(self.root)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        self.folder.rename(folder)
-        self.lock.close()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.path.rename(path)
+        self.folder.release()
 
 
 def fresh(pristine: Path, cache: Path, env: Mapping[str, str]) -> View:
@@ -52,49 +48,26 @@ def fresh(pristine: Path, cache: Path, env: Mapping[str, str]) -> View:
 
     Raises BuildError where there is no room for it.
     """
+    # Resolved: the kernel names a process's root without links.
+    views = cache.resolve() / "views"
     try:
-        # Resolved: the kernel names a process's root without links.
-        view = _claim(cache.resolve() / "views")
+        views.mkdir(parents=True, exist_ok=True)
+        view = View(scratch.make(views, _PREFIX, before_removal=lambda folder: kill_all(folder / "root")))
     except OSError as error:
-        raise BuildError(f"{cache} cannot be written: {error.strerror or error}", hint=_ROOM) from error
-    copied = command.capture(
-        [command.which("cp", env) or "cp", "-a", "--reflink=auto", str(pristine), str(view.root)], env={"LC_ALL": "C"}
-    )
-    if copied.status != 0:
+        raise BuildError(f"{views} cannot be written: {error.strerror or error}", hint=_ROOM) from error
+    try:
+        copy = [command.which("cp", env) or "cp", "-a", "--reflink=auto", str(pristine), str(view.root)]
+        copied = command.capture(copy, env={"LC_ALL": "C"})
+        if copied.status != 0:
+            reason = copied.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            raise BuildError(f"the Alpine root cannot be copied below {cache}: {reason}", hint=_ROOM)
+    except BaseException:
         view.remove()
-        reason = copied.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise BuildError(f"the Alpine root cannot be copied below {cache}: {reason}", hint=_ROOM)
+        raise
     return view
 
 
 _ROOM = "make room there, or give --cache-dir a directory on another disk"
-
-
-def _claim(views: Path) -> View:
-    views.mkdir(parents=True, exist_ok=True)
-    with _locked(views / _GLOBAL_LOCK):
-        _remove_stale(views)
-        # Mode 700: nobody else on this machine gets at the setuid programs of an Alpine root.
-        folder = Path(tempfile.mkdtemp(dir=views, prefix="view-"))
-        lock = (folder / _LOCK).open("wb")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return View(folder, lock)
-
-
-def _remove_stale(views: Path) -> None:
-    """Remove the views whose lock nobody holds: the kernel let go of it when their run ended."""
-    for folder in views.glob("view-*"):
-        with suppress(FileNotFoundError, BlockingIOError), (folder / _LOCK).open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            kill_all(folder / "root")
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def kill_all(root: Path) -> None:
@@ -102,7 +75,7 @@ def kill_all(root: Path) -> None:
 
     bubblewrap's processes are not found here, and need not be: they end with their PID namespace.
     """
-    patience = time.monotonic() + 10
+    patience = time.monotonic() + _PATIENCE
     while (found := processes_in(root)) and time.monotonic() < patience:
         for pid in found:
             with suppress(ProcessLookupError):
@@ -115,7 +88,7 @@ def processes_in(root: Path) -> list[int]:
     found = []
     for entry in os.listdir("/proc"):  # noqa: PTH208  (a name is enough, and there are many)
         if entry.isdigit():
-            # A process that just ended, or a zombie, has no root.
+            # A process that just ended, or a zombie, has no root; a foreign one's is not ours to see.
             with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
                 if os.readlink(f"/proc/{entry}/root") == str(root):  # noqa: PTH115  (the same)
                     found.append(int(entry))

@@ -1,0 +1,192 @@
+"""The story of `pakman build`: from manifest and sources to a signed repository on this machine."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from pakman import generate, scratch, stack
+from pakman.apk import index
+from pakman.apk.output import writing
+from pakman.builders import embedded
+from pakman.buildroots.sandbox import Sandbox
+from pakman.errors import BuildError, UsageError
+from pakman.manifest import Manifest
+from pakman.progress import Progress
+from pakman.project import Project
+from pakman.repository import INDEX_FILE, MANIFEST_FILE, Repository
+from pakman.signing import SigningKey
+from pakman.stack import Stack
+
+_SCRATCH = ".building-"
+_PROBE = 1 << 20
+"""Bytes that have to fit into the output before a build begins: less is no package."""
+
+
+def build(
+    manifest: Manifest,
+    project: Project,
+    source: Path,
+    output: Path,
+    *,
+    rootfs: Path | None,
+    cache: Path,
+    key: SigningKey,
+    today: datetime.date,
+    progress: Progress,
+    keep: bool,
+    env: Mapping[str, str],
+    signing_key_file: Path | None = None,
+) -> Repository:
+    """Build the application in `source`, leave a signed repository in `output`, return what is in it.
+
+    No packages in it: `architectures` leaves out this machine's, and `output` is as it was. `rootfs`, `cache` and
+    `env` as in Sandbox; `signing_key_file` is hidden from the build where it lies among the sources. `keep` leaves the
+    build tree behind when the build fails. Raises BuildError, and UsageError where nothing can be built in.
+    """
+    _refuse_output_that_is_the_source(source, output)
+    wanted = _stack(manifest, today)
+    hidden = [output, cache, source / key.name.removesuffix(".pub"), *filter(None, [signing_key_file])]
+    with _working_in(output) as work:
+        with progress.phase("Recipe and snapshot"):
+            aport = work / "aport"
+            generate.generate(manifest, project, source, aport, skip=hidden, on_skipped=progress.notice)
+        with Sandbox(rootfs, cache, env) as root:
+            _refuse_another_release(root, wanted, named=manifest.stack is not None)
+            if root.confinement == "chroot":
+                progress.notice("bubblewrap is refused on this machine: the build runs in a chroot")
+            with progress.phase(f"Build in Alpine {root.release} ({root.arch})"), _kept_on_failure(root, keep=keep):
+                packages = embedded.build(
+                    root,
+                    aport,
+                    work,
+                    key=key,
+                    mtime=project.commit_time,
+                    commit=project.commit,
+                    threads=len(os.sched_getaffinity(0)),
+                    on_line=progress.line,
+                    on_notice=progress.notice,
+                )
+            arch = root.arch
+        made = Repository(
+            directory=output,
+            arch=arch,
+            owner=project.owner,
+            project=project.name,
+            slug=project.slug,
+            commit=project.commit,
+            stack=wanted.name,
+            key_name=key.name,
+            packages=tuple(replace(package, path=output / arch / package.path.name) for package in packages),
+        )
+        if not packages:
+            progress.notice(f"nothing to build on {arch}: architectures in the manifest leaves it out")
+            return made
+        _write_index(made, work, key)
+        with writing(output):
+            _move_in(made, work)
+    return made
+
+
+def _refuse_output_that_is_the_source(source: Path, output: Path) -> None:
+    if output.resolve() == source.resolve():
+        raise UsageError(
+            f"{output} holds the application: packages in it would become part of the next build",
+            hint="give --output a directory of its own, for instance --output packages",
+        )
+
+
+def _stack(manifest: Manifest, today: datetime.date) -> Stack:
+    found = stack.find(manifest.stack) if manifest.stack is not None else None
+    return found or stack.newest_supported(today)
+
+
+def _refuse_another_release(root: Sandbox, wanted: Stack, *, named: bool) -> None:
+    """A package that was built on another release links to libraries that its own does not have."""
+    # Edge calls itself by the release that it is going to be: 3.24.0_alpha20260127.
+    is_edge = "_alpha" in root.release
+    version = ".".join(root.release.split("_")[0].split(".")[:2])
+    if is_edge if wanted.version == "edge" else version == wanted.version and not is_edge:
+        return
+    own = "alpine/edge" if is_edge else f"alpine/{version}"
+    meant = (
+        f"the manifest's stack is {wanted.name}" if named else f"the manifest names no stack, {wanted.name} is meant"
+    )
+    raise BuildError(
+        f"{meant}, but the build root is Alpine {root.release}",
+        hint=f"give --rootfs an Alpine {wanted.version} minirootfs, or write `stack: {own}` into the manifest",
+    )
+
+
+@contextmanager
+def _working_in(output: Path) -> Iterator[Path]:
+    """Yield a directory in `output`, on its disk; refuse now what could not be written after a long build."""
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+        work = scratch.make(output, _SCRATCH)
+    try:
+        with writing(output):
+            probe = work.path / "probe"
+            with probe.open("wb") as file:
+                file.write(bytes(_PROBE))
+                file.flush()
+                os.fsync(file.fileno())
+            probe.unlink()
+        yield work.path
+    finally:
+        work.remove()
+
+
+@contextmanager
+def _kept_on_failure(root: Sandbox, *, keep: bool) -> Iterator[None]:
+    try:
+        yield
+    except BuildError as error:
+        if not keep:
+            raise
+        kept = f"the build tree is kept in {root.keep() / 'aport'}"
+        raise BuildError(error.message, hint=f"{error.hint}\n{kept}".lstrip()) from error
+
+
+def _write_index(repository: Repository, work: Path, key: SigningKey) -> None:
+    """Write index, public key and packages.json beside the packages in `work`."""
+    stanzas = [index.package_stanza(work / package.path.name) for package in repository.packages]
+    # apk looks for a package in the directory that the index names; noarch ones lie beside the others.
+    local = [index.Stanza(each.text.replace("\nA:noarch\n", f"\nA:{repository.arch}\n", 1)) for each in stanzas]
+    description = f"{repository.owner}/{repository.project}"[: index.MAX_DESCRIPTION]
+    index.write_stanzas(work / INDEX_FILE, local, key, description)
+    with writing(work):
+        (work / repository.key_name).write_bytes(key.public_pem)
+        (work / MANIFEST_FILE).write_text(repository.to_json())
+        for name in (repository.key_name, MANIFEST_FILE):
+            (work / name).chmod(0o644)
+
+
+def _move_in(repository: Repository, work: Path) -> None:
+    """Move what was made to where it belongs: at every moment the index names only what is there."""
+    directory = repository.index.parent
+    names = [package.path.name for package in repository.packages]
+    with scratch.locked(repository.directory):
+        directory.mkdir(exist_ok=True)
+        before = _earlier_packages(repository.manifest_file)
+        repository.manifest_file.unlink(missing_ok=True)
+        for name in names:
+            (work / name).replace(directory / name)
+        (work / repository.key_name).replace(repository.public_key)
+        (work / INDEX_FILE).replace(repository.index)
+        (work / MANIFEST_FILE).replace(repository.manifest_file)
+        for name in before - set(names):
+            (directory / name).unlink(missing_ok=True)
+
+
+def _earlier_packages(manifest_file: Path) -> set[str]:
+    """Return the names of the packages that an earlier build left here: they are in no index any more."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        packages = json.loads(manifest_file.read_text())["packages"]
+        return {name for package in packages if (name := Path(package["file"]).name).endswith(".apk")}
+    return set()

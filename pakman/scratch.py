@@ -1,0 +1,70 @@
+"""Directories of one run: gone when it is, and, where it was killed, removed by the next run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A directory; as long as its lock is held, no other run removes it."""
+
+    path: Path
+    _lock: int
+
+    def remove(self) -> None:
+        """Remove it with all in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of it and leave it where it is; its name, if it is still the same, is the next run's to remove."""
+        os.close(self._lock)
+
+
+def make(parent: Path, prefix: str, *, before_removal: Callable[[Path], None] = lambda _: None) -> Scratch:
+    """Make a directory in `parent`, for its owner's eyes only; remove those of runs that were killed.
+
+    Raises OSError where that is not possible.
+    """
+    with locked(parent):
+        for stale in parent.glob(f"{prefix}*"):
+            with suppress(OSError), _opened(stale) as descriptor:
+                # The kernel let go of the lock when its run ended.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                before_removal(stale)
+                shutil.rmtree(stale, ignore_errors=True)
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        lock = os.open(path, _DIRECTORY)
+        # Where directories cannot be locked (NFS), nothing is ever removed for another run.
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return Scratch(path, lock)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a directory's lock, waiting for it; where directories cannot be locked (NFS), do without."""
+    with _opened(directory) as descriptor:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    descriptor = os.open(directory.resolve(), _DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
