@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from pakman import names, service
 from pakman.errors import ManifestError
-from pakman.manifest import SERVICE_DEPENDENCIES, Manifest
+from pakman.manifest import HOOKS, SERVICE_DEPENDENCIES, Manifest
 from pakman.project import Project
 from pakman.templating import RecipeFile, render
 
@@ -120,6 +120,7 @@ def extra_sources(manifest: Manifest, project: Project) -> tuple[PurePosixPath, 
     that abuild takes (`ensure_valid_filename`).
     """
     name = package_name(manifest, project)
+    own = _own_names(manifest, name, project.version)
     found: dict[str, PurePosixPath] = {}
     for entry in manifest.source:
         text = _VARIABLE.sub(lambda match: {"pkgname": name, "pkgver": project.version}[match[1] or match[2]], entry)
@@ -134,7 +135,7 @@ def extra_sources(manifest: Manifest, project: Project) -> tuple[PurePosixPath, 
                 f"source: {text!r} cannot be a file beside the APKBUILD",
                 hint="name a file of the repository, relative to its top; letters, digits and `+@~._-` make its name",
             )
-        if path.name == APKBUILD or path.name in _own_names(name, project.version):
+        if path.name in own:
             continue
         if found.setdefault(path.name, path) != path:
             raise ManifestError(
@@ -147,11 +148,16 @@ def extra_sources(manifest: Manifest, project: Project) -> tuple[PurePosixPath, 
 _VARIABLE = re.compile(r"\$(?:\{(pkgname|pkgver)\}|(pkgname|pkgver)\b)")
 _FILE_NAME = re.compile(r"[A-Za-z0-9+@~._-]+")
 _S6_FILES = ("finish", "log")
-_WRITTEN = ("initd", "run", "environment", "env-exec", "build", "package", "nginx.conf", *_S6_FILES)
 
 
-def _own_names(name: str, version: str) -> set[str]:
-    return {f"{name}-{version}.tar", *(f"{name}.{suffix}" for suffix in _WRITTEN)}
+def _own_names(manifest: Manifest, name: str, version: str) -> set[str]:
+    """Return what pakman writes beside the APKBUILD for any manifest, and for this one."""
+    suffixes = ("initd", "run", "environment", "env-exec", "build", "package", "nginx.conf", *_S6_FILES, *HOOKS)
+    return {
+        *(APKBUILD, f"{name}-{version}.tar"),
+        *(f"{name}.{suffix}" for suffix in suffixes),
+        *(file.name for file in service.service_files(manifest, name)),
+    }
 
 
 def _verbatim(manifest: Manifest, name: str) -> tuple[RecipeFile, ...]:
@@ -166,7 +172,7 @@ def _verbatim(manifest: Manifest, name: str) -> tuple[RecipeFile, ...]:
 
 def _placeholders(manifest: Manifest, name: str, installed: Iterable[RecipeFile]) -> tuple[RecipeFile, ...]:
     """Files of s6 that `package` scripts of older manifests install; today's service does not need them."""
-    if manifest.package is None or not _has_service(manifest):
+    if manifest.package is None or not service.has_service(manifest):
         return ()
     there = {file.name for file in installed}
     return tuple(
@@ -177,13 +183,9 @@ def _placeholders(manifest: Manifest, name: str, installed: Iterable[RecipeFile]
 _PLACEHOLDER = "#!/bin/sh\n# Nothing runs this: OpenRC supervises the service and keeps its log.\n"
 
 
-def _has_service(manifest: Manifest) -> bool:
-    return manifest.run is not None and bool(manifest.run.services or manifest.run.commands)
-
-
 def _has_openrc(manifest: Manifest) -> bool:
     """Whether there is an init script to split off: ours, or one that the `package` script installs."""
-    return _has_service(manifest) or "/etc/init.d" in (manifest.package or "")
+    return service.has_service(manifest) or "/etc/init.d" in (manifest.package or "")
 
 
 def _depends(manifest: Manifest, project: Project, name: str) -> tuple[str, ...]:
@@ -191,7 +193,7 @@ def _depends(manifest: Manifest, project: Project, name: str) -> tuple[str, ...]
     words = [word for word in manifest.dependencies.runtime if names.dependency_name(word) != own]
     there = {names.dependency_name(word) for word in words}
     added = [
-        *(SERVICE_DEPENDENCIES if _has_service(manifest) else ()),
+        *(SERVICE_DEPENDENCIES if service.has_service(manifest) else ()),
         *(["nginx"] if manifest.type == "static" else ()),
     ]
     words += [word for word in added if word not in there]

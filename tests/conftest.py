@@ -16,6 +16,11 @@ settings.load_profile("pakman")
 INTEGRATION = Path(__file__).parent / "integration"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the one flag that writes the golden files anew."""
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden from what the program says now")
+
+
 @pytest.fixture(autouse=True)
 def _hermetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail a test of the hermetic ring that runs a program or opens a socket."""
