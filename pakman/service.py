@@ -1,0 +1,134 @@
+"""The service: the files that start, supervise and command it on the installed system, and apk's install scripts.
+
+What root runs is under /usr/libexec/NAME: /var/lib/NAME belongs to the application's user, and a file that root runs or
+reads from a directory that somebody else may rewrite is a way to become root.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from pakman.errors import ManifestError
+from pakman.manifest import HOOKS, Command, Manifest, Run, Service
+from pakman.templating import RecipeFile, render
+
+COPIES = PurePosixPath("/var/lib/pakman")
+"""On the installed system: where root keeps the last good copy of each service's environment, one directory a name."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """A service or a command: the words that are run, exactly."""
+
+    name: str
+    words: tuple[str, ...]
+    description: str = ""
+
+
+def has_service(manifest: Manifest) -> bool:
+    """Say whether there is anything for an init script to run."""
+    return manifest.run is not None and bool(manifest.run.services or manifest.run.commands)
+
+
+def service_files(manifest: Manifest, name: str) -> tuple[RecipeFile, ...]:
+    """Return what a package with services or commands installs for them; nothing for any other package.
+
+    The words of `call` are taken as a shell would split them, quotes removed, and nothing in them is expanded: `$PORT`
+    is these five characters. Raises ManifestError for a `call` whose quotes do not match.
+    """
+    if manifest.run is None or not has_service(manifest):
+        return ()
+    _must_be_name(name)
+    libexec = PurePosixPath("/usr/libexec") / name
+    own = PurePosixPath("/var/lib") / name / "bin"
+    services = tuple(_program("services", service, name) for service in manifest.run.services)
+    values: dict[str, object] = {
+        "name": name,
+        "user": manifest.run.user or name,
+        "libexec": libexec,
+        "kept": COPIES / name,
+        "services": services,
+        "commands": tuple(_commands(manifest.run, name, libexec)),
+    }
+    places = (
+        ("initd", 0o755, PurePosixPath("/etc/init.d") / name),
+        *((("run", 0o755, libexec / "run"),) if services else ()),
+        ("environment", 0o644, libexec / "environment"),
+        ("variables", 0o755, libexec / "variables"),
+        ("variables.awk", 0o644, libexec / "variables.awk"),
+        ("env-exec", 0o755, libexec / "env-exec"),
+        # The names that users know. They may be replaced by the application's own: nothing of ours goes by them.
+        ("bin-environment", 0o755, own / "environment"),
+        ("bin-env-exec", 0o755, own / "env-exec"),
+    )
+    return tuple(
+        RecipeFile(f"{name}.{suffix}", render(f"service/{suffix}.j2", **values), mode, target)
+        for suffix, mode, target in places
+    )
+
+
+def install_scripts(manifest: Manifest, name: str) -> tuple[RecipeFile, ...]:
+    """Return apk's install scripts, of its six kinds those that are needed: our part first, then the manifest's hook.
+
+    A hook is there as it was written and runs under `set -e`, as root, with the arguments that apk gives. In it,
+    `rc-service` and `rc-update` do nothing where there is no OpenRC.
+    """
+    _must_be_name(name)
+    kinds = HOOKS if has_service(manifest) else ("pre-install", "pre-upgrade", *manifest.hook)
+    return tuple(
+        RecipeFile(
+            f"{name}.{kind}",
+            render(
+                "service/install.j2",
+                kind=kind,
+                name=name,
+                # A name in the grammar of `grep`.
+                pattern=name.replace(".", "[.]"),
+                service=has_service(manifest),
+                hook=manifest.hook.get(kind, "").removesuffix("\n"),
+                kept=COPIES / name,
+                copies=COPIES,
+            ),
+            0o755,
+        )
+        for kind in HOOKS
+        if kind in kinds
+    )
+
+
+def _commands(run: Run, name: str, libexec: PurePosixPath) -> Iterator[_Program]:
+    """What `rc-service NAME COMMAND` runs: the manifest's commands, and `logs` where none has that name."""
+    for command in run.commands:
+        program = _program("commands", command, name)
+        words = (str(libexec / "env-exec"), "--", *program.words)
+        yield _Program(command.name, words, shlex.join(program.words))
+    if all(command.name != "logs" for command in run.commands):
+        log = f"/var/log/{name}/current"
+        yield _Program("logs", ("/usr/bin/tail", "-n", "100", "-F", log), f"follow {log}")
+
+
+def _program(kind: str, entry: Service | Command, name: str) -> _Program:
+    try:
+        words = shlex.split(entry.call)
+    except ValueError as error:
+        raise ManifestError(
+            f"run.{kind}: the quotes in `call` of {entry.name} do not match: {entry.call}",
+            hint="close each quote, or put a backslash before a quote that is meant as a character",
+        ) from error
+    directory = entry.path or f"/var/lib/{name}/bin"
+    return _Program(entry.name, (f"{directory.rstrip('/')}/{entry.binary}", *words))
+
+
+def _must_be_name(name: str) -> None:
+    # The templates rely on it: such a name means itself in shell, in awk and as a file.
+    if not _NAME.fullmatch(name):
+        raise ManifestError(
+            f"{name!r} cannot be the name of a package with an account of its own",
+            hint="use letters, digits and `._-`, beginning with a letter or a digit",
+        )
