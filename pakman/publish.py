@@ -88,7 +88,7 @@ def publish(
     path = bucket.location.key(*folder)
     objects = _objects(repositories, bucket.location, folder)
     with _workers(bucket.concurrency) as (files, parts):
-        reading = {item.key: files.submit(_read, item, parts) for item in objects}
+        reading = {item.key: files.submit(_read, item) for item in objects}
         found = _found(bucket, path, objects)
         contents = {key: future.result() for key, future in reading.items()}
         missing = _missing(bucket, objects, contents, found, files)
@@ -104,7 +104,7 @@ def publish(
             for future in as_completed(uploads):
                 if future.result():
                     uploaded.add(uploads[future].key)
-        large = {item.key for item in objects if len(contents[item.key].md5s) > 1}
+        large = {item.key for item in objects if contents[item.key].parts > 1}
         if large:
             bucket.abort_left_behind(path, large)
     key_path = bucket.location.key("keys", first.key_name)
@@ -162,11 +162,11 @@ def _objects(repositories: Iterable[Repository], location: Location, folder: tup
     return (*packages, *keys.values(), *indexes)
 
 
-def _read(item: _Object, parts: Executor) -> Content:
+def _read(item: _Object) -> Content:
     """Read a file and compare it with what packages.json says of it."""
     try:
         # An index goes up in one part, whatever its size: it is one object or another, never in between.
-        found = content.read(item.path, parts) if item.kind == "package" else content.read_whole(item.path)
+        found = content.read(item.path) if item.kind == "package" else content.read_whole(item.path)
     except OSError as error:
         raise UsageError(
             f"{item.path} cannot be read: {error.strerror}", hint="run `pakman build` again, into an empty directory"

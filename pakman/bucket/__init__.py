@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pakman.bucket import failures, upload
 from pakman.bucket.connection import Access, Addressing, Connection, Patience, access
-from pakman.bucket.content import Content
+from pakman.bucket.content import Content, etag
 from pakman.bucket.location import Location, parse
 from pakman.bucket.upload import Labels
 from pakman.errors import BucketError
@@ -134,7 +134,7 @@ class Bucket:
         """Say whether an object that is there has these bytes: by its ETag, a digest stored with it, or reading it."""
         if stored.size != content.size:
             return False
-        if stored.etag == content.etag:
+        if stored.etag == etag(content.md5s()):
             return True
         # An ETag is no MD5 where the server encrypts, and another where the object was uploaded in other parts.
         noted = (self._head(key) or {}).get("Metadata", {}).get("sha256")
@@ -165,20 +165,20 @@ class Bucket:
         """
         connection, labels = self._connection(), Labels(content_type, cache_control, content.sha256)
         with failures.told(self._access, key):
-            if len(content.md5s) == 1:
-                etag = upload.whole(connection, self.location.name, key, content, labels)
+            if content.parts == 1:
+                sent = upload.whole(connection, self.location.name, key, content, labels)
                 on_bytes(content.size)
             else:
-                etag = upload.in_parts(connection, self.location.name, key, content, labels, parts, on_bytes)
-        if etag is None:
+                sent = upload.in_parts(connection, self.location.name, key, content, labels, parts, on_bytes)
+        if sent.etag is None:
             return self._compare(key, content)
-        self._verify(key, content, etag.strip('"'))
+        self._verify(key, content, sent.etag.strip('"'), etag(sent.md5s))
         return "stored"
 
-    def _verify(self, key: str, content: Content, etag: str) -> None:
+    def _verify(self, key: str, content: Content, answered: str, expected: str) -> None:
         """The ETag proves what arrived; of an object in parts, the server is also asked what it made of them."""
-        stored = Stored(content.size, etag) if len(content.md5s) == 1 else self.head(key)
-        if stored is not None and stored == Stored(content.size, content.etag):
+        stored = Stored(content.size, answered) if content.parts == 1 else self.head(key)
+        if stored is not None and stored == Stored(content.size, expected):
             return
         # Not the digest that the server should have come to: a server that encrypts, or damage. Reading it tells.
         if stored is None or stored.size != content.size or self._read_sha256(key) != content.sha256:

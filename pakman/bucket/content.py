@@ -1,12 +1,13 @@
-"""A file on this machine as S3 will see it: its size, its digests, its parts."""
+"""A file on this machine as S3 will see it: its size, its digest, its parts."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+
+from pakman.errors import BucketError
 
 PART_SIZE = 8 << 20
 """Bytes. A file up to this size is one PUT; a larger one is a multipart upload. S3 wants 5 MiB at least."""
@@ -14,55 +15,67 @@ PART_SIZE = 8 << 20
 _MOST_PARTS = 10_000
 """docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 
-_BLOCK = 1 << 20
+_BLOCK = 256 << 10
+"""Bytes that are hashed at once: they stay in a processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a file held when it was read; `sha256` is in hex, `md5s` has the MD5 of every part, at least one."""
+    """What a file held when it was read: `sha256` is in hex; `stamp` changes when the file does."""
 
     path: Path
     size: int
     sha256: str
-    md5s: tuple[bytes, ...]
     part_size: int
+    stamp: tuple[int, int, int]
 
     @property
-    def etag(self) -> str:
-        """The ETag that S3 gives to these bytes, unquoted: the MD5, or the MD5 of the parts' MD5s and their number."""
-        if len(self.md5s) == 1:
-            return self.md5s[0].hex()
-        return f"{hashlib.md5(b''.join(self.md5s), usedforsecurity=False).hexdigest()}-{len(self.md5s)}"
+    def parts(self) -> int:
+        """The number of parts, one at least; a multipart upload where there are more."""
+        return -(-self.size // self.part_size) or 1
 
     def part(self, number: int) -> bytes:
-        """Read one part, counted from 0; shorter than it was where the file has become shorter since."""
-        with self.path.open("rb", buffering=0) as file:
-            return os.pread(file.fileno(), self.length(number), number * self.part_size)
+        """Read one part, counted from 0; raises BucketError where the file has changed, or cannot be read any more."""
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                length = min(self.part_size, self.size - number * self.part_size)
+                body = os.pread(file.fileno(), length, number * self.part_size)
+                unchanged = len(body) == length and _stamp(os.fstat(file.fileno())) == self.stamp
+        except OSError as error:
+            raise BucketError(
+                f"{self.path} can no longer be read: {error.strerror}", hint="push again when it can"
+            ) from error
+        if not unchanged:
+            raise BucketError(
+                f"{self.path} changed while it was being pushed",
+                hint="build first, then push, not both at the same time",
+            )
+        return body
 
-    def length(self, number: int) -> int:
-        """Return the size of one part, counted from 0."""
-        return min(self.part_size, self.size - number * self.part_size)
+    def md5s(self) -> tuple[bytes, ...]:
+        """Compute the MD5 of every part."""
+        return tuple(md5(self.part(number)) for number in range(self.parts))
 
 
-def read(path: Path, parts: Executor, *, part_size: int = PART_SIZE) -> Content:
-    """Compute the digests of a file, those of a large one's parts in `parts`; at most a part per worker is in memory.
-
-    Raises OSError.
-    """
-    size = path.stat().st_size
-    if size <= part_size:
-        return read_whole(path)
-    part_size = max(part_size, -(-size // _MOST_PARTS))
-    whole = parts.submit(_sha256, path)
-    unread = Content(path, size, "", (), part_size)
-    md5s = tuple(parts.map(lambda number: md5(unread.part(number)), range(-(-size // part_size))))
-    return Content(path, size, whole.result(), md5s, part_size)
+def read(path: Path, *, part_size: int = PART_SIZE) -> Content:
+    """Read a file that is to be one PUT up to `part_size`, parts of it above. Raises OSError."""
+    with path.open("rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        digest = hashlib.sha256()
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    part_size = max(part_size, -(-status.st_size // _MOST_PARTS))
+    return Content(path, status.st_size, digest.hexdigest(), part_size, _stamp(status))
 
 
 def read_whole(path: Path) -> Content:
-    """Compute the digests of a file that is to be one PUT, whatever its size. Raises OSError."""
-    body = path.read_bytes()
-    return Content(path, len(body), hashlib.sha256(body).hexdigest(), (md5(body),), len(body))
+    """Read a file that is to be one PUT, whatever its size. Raises OSError."""
+    return read(path, part_size=max(1, path.stat().st_size))
+
+
+def etag(md5s: tuple[bytes, ...]) -> str:
+    """Return the ETag of an object with such parts, unquoted: the MD5, or the MD5 of the MD5s and their number."""
+    return md5s[0].hex() if len(md5s) == 1 else f"{md5(b''.join(md5s)).hex()}-{len(md5s)}"
 
 
 def md5(body: bytes) -> bytes:
@@ -70,9 +83,5 @@ def md5(body: bytes) -> bytes:
     return hashlib.md5(body, usedforsecurity=False).digest()
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor, Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +14,6 @@ from urllib.parse import quote
 from pakman.bucket import failures
 from pakman.bucket.connection import Connection
 from pakman.bucket.content import Content, md5
-from pakman.errors import BucketError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +43,34 @@ class Labels:
         }
 
 
-def whole(connection: Connection, bucket: str, key: str, content: Content, labels: Labels) -> str | None:
-    """Store a file in one PUT and return the ETag as the server wrote it; None where an object is there already.
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An object's ETag as the server wrote it, None where an object was there already; the MD5s of what was sent."""
 
-    Raises botocore's exceptions, and BucketError where the file has changed since it was read.
-    """
-    body = _unchanged(content, 0)
-    digest = b64encode(content.md5s[0]).decode()
+    etag: str | None
+    md5s: tuple[bytes, ...]
+
+
+def whole(connection: Connection, bucket: str, key: str, content: Content, labels: Labels) -> Sent:
+    """Store a file in one PUT. Raises botocore's exceptions, and BucketError where the file has changed."""
+    body = content.part(0)
+    digest = md5(body)
+    encoded = b64encode(digest).decode()
+    etag = None
     if connection.lane is not None:
-        headers = {**labels.headers, "Content-MD5": digest}
+        headers = {**labels.headers, "Content-MD5": encoded}
         if connection.conditional:
             headers["If-None-Match"] = "*"
         etag = connection.lane.put(key, body, headers, sign_body=True)
-        if etag is not None:
-            return etag
+    if etag is None:
 
-    def put(**condition: str) -> Any:
-        return connection.client.put_object(
-            Bucket=bucket, Key=key, Body=body, ContentMD5=digest, **labels.parameters, **condition
-        )
+        def put(**condition: str) -> Any:
+            return connection.client.put_object(
+                Bucket=bucket, Key=key, Body=body, ContentMD5=encoded, **labels.parameters, **condition
+            )
 
-    with _damage_explained(content, 0):
-        return _unless_there(connection, put)
+        etag = _unless_there(connection, put)
+    return Sent(etag, (digest,))
 
 
 def in_parts(
@@ -76,30 +81,31 @@ def in_parts(
     labels: Labels,
     parts: Executor,
     on_bytes: Callable[[int], None],
-) -> str | None:
-    """Store a file as a multipart upload, its parts in `parts`; returns and raises as `whole`.
+) -> Sent:
+    """Store a file as a multipart upload, its parts in `parts`; raises as `whole` does.
 
     Whatever happens, no upload is left behind, unless this process is killed.
     """
     client = connection.client
     upload_id = client.create_multipart_upload(Bucket=bucket, Key=key, **labels.parameters)["UploadId"]
-    futures: list[Future[str]] = []
+    futures: list[Future[tuple[str, bytes]]] = []
     etag = None
     try:
-        for number in range(len(content.md5s)):
+        for number in range(content.parts):
             futures.append(parts.submit(_put_part, connection, bucket, key, upload_id, content, number, on_bytes))
-        etags = [future.result() for future in futures]
+        sent = [future.result() for future in futures]
 
         def complete(**condition: str) -> Any:
-            listed = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+            listed = [{"PartNumber": number, "ETag": etag} for number, (etag, _) in enumerate(sent, 1)]
             return client.complete_multipart_upload(
                 Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": listed}, **condition
             )
 
         etag = _unless_there(connection, complete)
+        return Sent(etag, tuple(digest for _, digest in sent))
     except client.exceptions.NoSuchUpload:
         # Another push of the same file has come to its end and cleared up behind itself.
-        return None
+        return Sent(None, ())
     finally:
         if etag is None:
             for future in futures:
@@ -107,7 +113,6 @@ def in_parts(
             # A part that arrives after the end would be left behind.
             wait(futures)
             _abort(client, bucket, key, upload_id)
-    return etag
 
 
 def abort_left_behind(connection: Connection, bucket: str, prefix: str, keys: Collection[str]) -> None:
@@ -141,53 +146,21 @@ def _put_part(
     content: Content,
     number: int,
     on_bytes: Callable[[int], None],
-) -> str:
-    body = _unchanged(content, number)
-    digest = b64encode(content.md5s[number]).decode()
+) -> tuple[str, bytes]:
+    body = content.part(number)
+    digest = md5(body)
+    encoded = b64encode(digest).decode()
     etag = None
     if connection.lane is not None:
         query = f"?partNumber={number + 1}&uploadId={quote(upload_id, safe='')}"
-        etag = connection.lane.put(key, body, {"Content-MD5": digest}, query=query, sign_body=False)
+        etag = connection.lane.put(key, body, {"Content-MD5": encoded}, query=query, sign_body=False)
     if etag is None:
-        with _damage_explained(content, number):
-            answer = connection.client.upload_part(
-                Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number + 1, Body=body, ContentMD5=digest
-            )
+        answer = connection.client.upload_part(
+            Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number + 1, Body=body, ContentMD5=encoded
+        )
         etag = str(answer["ETag"])
     on_bytes(len(body))
-    return etag
-
-
-def _unchanged(content: Content, number: int) -> bytes:
-    """Read one part of a file; a change of its length shows here, any other is shown by Content-MD5."""
-    try:
-        body = content.part(number)
-    except OSError as error:
-        raise BucketError(
-            f"{content.path} can no longer be read: {error.strerror}", hint="push again when it can"
-        ) from error
-    if len(body) != content.length(number):
-        raise _changed(content)
-    return body
-
-
-@contextmanager
-def _damage_explained(content: Content, number: int) -> Iterator[None]:
-    """Where the server got other bytes than were announced, say so of the file if it is the file that changed."""
-    from botocore.exceptions import ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        if failures.code(error) == "BadDigest" and md5(_unchanged(content, number)) != content.md5s[number]:
-            raise _changed(content) from error
-        raise
-
-
-def _changed(content: Content) -> BucketError:
-    return BucketError(
-        f"{content.path} changed while it was being pushed", hint="build first, then push, not both at the same time"
-    )
+    return etag, digest
 
 
 def _unless_there(connection: Connection, store: Callable[..., Any]) -> str | None:
