@@ -120,7 +120,7 @@ def extra_sources(manifest: Manifest, project: Project) -> tuple[PurePosixPath, 
     that abuild takes (`ensure_valid_filename`).
     """
     name = package_name(manifest, project)
-    own = _own_names(manifest, name, project.version)
+    own = _own_names(manifest, name, project.version) if manifest.source else set()
     found: dict[str, PurePosixPath] = {}
     for entry in manifest.source:
         text = _VARIABLE.sub(lambda match: {"pkgname": name, "pkgver": project.version}[match[1] or match[2]], entry)

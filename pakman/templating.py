@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import jinja2
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,12 @@ def render(template: str, /, **values: object) -> str:
     In a template `{{ value | sh }}` is the value as exactly one shell word, whatever is in it; `{{ value | ash }}` is
     the same for an APKBUILD.
     """
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Return what the templates are compiled in: once, however many files a recipe has."""
     # Imported here: validating a manifest renders nothing.
     import jinja2
 
@@ -37,7 +48,7 @@ def render(template: str, /, **values: object) -> str:
     )
     environment.filters["sh"] = lambda value: shlex.quote(str(value))
     environment.filters["ash"] = lambda value: ash_word(str(value))
-    return environment.get_template(template).render(**values)
+    return environment
 
 
 def ash_word(value: str) -> str:
