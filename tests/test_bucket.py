@@ -1,0 +1,318 @@
+"""The bucket as far as no server is needed: names, addresses, credentials, regions, digests."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.httpsession import URLLib3Session
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pakman.bucket import Bucket, Location, open_bucket, parse
+from pakman.bucket.content import Content, etag, read, read_whole
+from pakman.errors import BucketError, PakmanError, UsageError
+
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "s3cr3t-of-the-tests"}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "prefix"),
+    [
+        ("s3://demo", "demo", ""),
+        ("s3://demo/", "demo", ""),
+        ("s3://demo/apk", "demo", "apk"),
+        ("s3://demo/apk/v3.23/", "demo", "apk/v3.23"),
+        ("s3://my.dotted-bucket.1/a~b_c.d-e", "my.dotted-bucket.1", "a~b_c.d-e"),
+    ],
+)
+def test_a_bucket_is_named_by_a_url(text: str, name: str, prefix: str) -> None:
+    assert parse(text) == Location(name, prefix)
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("demo", "the bucket 'demo' does not begin with s3://", "write s3://demo"),
+        ("/demo/apk", "does not begin with s3://", "write s3://demo/apk"),
+        ("", "the bucket '' does not begin with s3://", "write s3://NAME"),
+        ("https://s3.example.com/demo", "does not begin with s3://", "--endpoint-url"),
+        ("S3://demo", "does not begin with s3://", "write s3://NAME"),
+        ("s3://", "has no name", "write s3://NAME"),
+        ("s3:///demo", "has no name", "write s3://NAME"),
+        ("s3://Demo", "the bucket's name 'Demo' has upper-case letters", "is it 'demo'?"),
+        ("s3://my_demo", "the bucket's name 'my_demo' has an underscore", "is it 'my-demo'?"),
+        ("s3://ab", "the bucket's name 'ab' is not one", "3 to 63"),
+        ("s3://a..b", "is not one", "3 to 63"),
+        ("s3://-demo", "is not one", "a letter or digit at both ends"),
+        ("s3://127.0.0.1", "is not one", "not an IP address"),
+        ("s3://" + "a" * 64, "is not one", "3 to 63"),
+        ("s3://my demo", "is not one", "3 to 63"),
+        ("s3://demo:9000/x", "holds more than a name", "--endpoint-url"),
+        ("s3://demo//x", "has an empty part between two slashes", "each slash once"),
+        ("s3://demo/x/../y", "has '..' in its prefix", "not a path to walk"),
+        ("s3://demo/.", "has '.' in its prefix", "not a path to walk"),
+        ("s3://demo/a+b", "has '+' in its prefix", "changed by some server"),
+        ("s3://demo/a b", "has ' ' in its prefix", "letters, digits"),
+        ("s3://demo/a%20b", "has '%' in its prefix", "letters, digits"),
+        ("s3://demo/é", "has 'é' in its prefix", "letters, digits"),
+        ("s3://demo/" + "a" * 513, "longer than 512 characters", "1024"),
+    ],
+)
+def test_a_bucket_that_cannot_be_is_refused_with_a_sentence(text: str, message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(text)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=30))
+def test_any_text_is_a_bucket_or_a_sentence(text: str) -> None:
+    for candidate in (text, f"s3://{text}", f"s3://demo/{text}"):
+        with contextlib.suppress(UsageError):
+            assert str(parse(candidate)) == candidate.removesuffix("/")
+
+
+def test_a_key_has_only_what_travels_safely() -> None:
+    location = Location("demo", "apk")
+    assert location.key("keys", "acme~notes.rsa.pub") == "apk/keys/acme~notes.rsa.pub"
+    for part in ("a+b", "a b", "..", ".", "", "a/b", "a\nb"):
+        with pytest.raises(UsageError, match="cannot be part of an object's key"):
+            location.key("keys", part)
+
+
+@pytest.mark.parametrize(
+    ("given_url", "url"),
+    [
+        ("s3.example.com", "https://s3.example.com/demo/k"),
+        ("https://s3.example.com/", "https://s3.example.com/demo/k"),
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9000/demo/k"),
+        ("https://s3.example.com/storage/v1/s3/", "https://s3.example.com/storage/v1/s3/demo/k"),
+        ("http://[::1]:9000", "http://[::1]:9000/demo/k"),
+    ],
+)
+def test_a_server_is_reached_by_path(given_url: str, url: str) -> None:
+    assert Bucket(Location("demo"), endpoint_url=given_url, env=KEYS).url("k") == url
+
+
+def test_a_server_can_be_asked_by_host() -> None:
+    bucket = Bucket(Location("demo"), endpoint_url="https://s3.example.com:444", env=KEYS, addressing="virtual")
+    assert bucket.url("k") == "https://demo.s3.example.com:444/k"
+
+
+def test_readers_may_see_another_address() -> None:
+    bucket = Bucket(Location("demo"), endpoint_url="s3.example.com", env=KEYS, public_url="https://apk.example.com/")
+    assert bucket.url("a/k") == "https://apk.example.com/a/k"
+
+
+@pytest.mark.parametrize(
+    ("env", "url"),
+    [
+        ({"AWS_REGION": "eu-west-1"}, "https://demo.s3.eu-west-1.amazonaws.com/k"),
+        ({"AWS_DEFAULT_REGION": "us-east-1"}, "https://demo.s3.us-east-1.amazonaws.com/k"),
+        ({"AWS_REGION": "cn-north-1"}, "https://demo.s3.cn-north-1.amazonaws.com.cn/k"),
+        ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "us-east-1"}, "https://demo.s3.eu-west-1.amazonaws.com/k"),
+        ({"AWS_REGION": "auto", "AWS_ENDPOINT_URL": "https://r2.example.com"}, "https://r2.example.com/demo/k"),
+        ({"AWS_ENDPOINT_URL": "a.example", "AWS_ENDPOINT_URL_S3": "b.example"}, "https://b.example/demo/k"),
+    ],
+)
+def test_the_environment_says_where(env: dict[str, str], url: str) -> None:
+    assert open_bucket("s3://demo", endpoint_url=None, region=None, env={**KEYS, **env}).url("k") == url
+
+
+def test_a_name_with_dots_is_no_host_for_a_certificate() -> None:
+    bucket = Bucket(Location("my.demo"), region="eu-west-1", env=KEYS)
+    assert bucket.url("k") == "https://s3.eu-west-1.amazonaws.com/my.demo/k"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message", "hint"),
+    [
+        ("ftp://s3.example.com", "is not a server's address", "https://s3.example.com"),
+        ("https://", "is not a server's address", "https://s3.example.com"),
+        ("http://s3.example.com:port", "is not a server's address", "https://s3.example.com"),
+        ("http://s3 example.com", "is not a server's address", "https://s3.example.com"),
+        ("http://[::1", "is not a server's address", "https://s3.example.com"),
+        ("https://me:hunter2@s3.example.com", "has more than a server's address in it", "AWS_ACCESS_KEY_ID"),
+        ("https://s3.example.com/?secret=hunter2", "has more than a server's address in it", "AWS_ACCESS_KEY_ID"),
+        ("https://demo.s3.example.com", "already has the bucket's name in it", "write https://s3.example.com"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused_with_a_sentence(endpoint: str, message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Bucket(Location("demo"), endpoint_url=endpoint, env=KEYS)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert "hunter2" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize("missing", sorted(KEYS))
+def test_half_a_pair_of_keys_is_refused(missing: str) -> None:
+    env = {name: value for name, value in KEYS.items() if name != missing}
+    with pytest.raises(UsageError, match=f"but {missing} is not") as caught:
+        Bucket(Location("demo"), env=env)
+    assert not any(value in caught.value.message for value in KEYS.values())
+
+
+def test_nothing_that_is_shown_of_a_bucket_has_a_secret_in_it() -> None:
+    bucket = Bucket(Location("demo"), env={**KEYS, "AWS_SESSION_TOKEN": "t0ken"})
+    shown = repr(bucket) + str(bucket) + repr(bucket._access) + repr(bucket.__dict__)
+    assert not any(value in shown for value in (*KEYS.values(), "t0ken"))
+
+
+def test_a_secret_may_have_been_pasted_with_its_newline() -> None:
+    bucket = Bucket(Location("demo"), env={name: f"{value}\n" for name, value in KEYS.items()})
+    assert bucket._access.credentials["aws_secret_access_key"] == KEYS["AWS_SECRET_ACCESS_KEY"]
+
+
+Answering = Callable[[AWSPreparedRequest], tuple[int, dict[str, str], bytes]]
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Answering], None]:
+    """Answer what boto3 asks AWS; with a proxy in the environment there is no other way out than boto3's."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    class Raw(io.BytesIO):
+        def stream(self, **_: object) -> list[bytes]:
+            return [self.read()]
+
+    def install(answer: Answering) -> None:
+        def send(_self: URLLib3Session, request: AWSPreparedRequest) -> AWSResponse:
+            status, headers, body = answer(request)
+            return AWSResponse(request.url, status, headers, Raw(body))
+
+        monkeypatch.setattr(URLLib3Session, "send", send)
+
+    return install
+
+
+EMPTY_LIST = b"<ListBucketResult><Name>demo</Name><KeyCount>0</KeyCount></ListBucketResult>"
+
+
+@pytest.mark.parametrize("status", [200, 301, 403])
+def test_aws_is_asked_for_the_region_where_nobody_says_it(answering: Callable[[Answering], None], status: int) -> None:
+    asked = []
+
+    def answer(request: AWSPreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        asked.append(f"{request.method} {request.url.split('?')[0]}")
+        if request.method == "HEAD" and "us-east-1" in request.url:
+            return status, {"x-amz-bucket-region": "eu-west-3"}, b""
+        return 200, {"x-amz-bucket-region": "eu-west-3"}, EMPTY_LIST
+
+    answering(answer)
+    bucket = Bucket(Location("demo"), region="auto", env=KEYS)
+    assert bucket.list("x") == {}
+    assert asked[0] == "HEAD https://demo.s3.us-east-1.amazonaws.com/"
+    assert asked[-1] == "GET https://demo.s3.eu-west-3.amazonaws.com/"
+    assert bucket.url("k") == "https://demo.s3.eu-west-3.amazonaws.com/k"
+
+
+def test_a_session_token_is_sent(answering: Callable[[Answering], None]) -> None:
+    sent = []
+
+    def answer(request: AWSPreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        sent.append(request.headers["X-Amz-Security-Token"])
+        return 200, {}, EMPTY_LIST
+
+    answering(answer)
+    Bucket(Location("demo"), region="eu-west-1", env={**KEYS, "AWS_SESSION_TOKEN": "t0ken"}).list("x")
+    assert [token if isinstance(token, str) else token.decode() for token in sent] == ["t0ken"]
+
+
+def test_without_credentials_anywhere_one_sentence_says_so(answering: Callable[[Answering], None]) -> None:
+    answering(lambda _request: (200, {}, EMPTY_LIST))
+    with pytest.raises(BucketError, match="no credentials were found") as caught:
+        Bucket(Location("demo"), region="eu-west-1", env={}).list("x")
+    assert "AWS_ACCESS_KEY_ID" in caught.value.hint
+
+
+def test_a_profile_that_is_not_there_is_a_sentence(
+    answering: Callable[[Answering], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(lambda _request: (200, {}, EMPTY_LIST))
+    monkeypatch.setenv("AWS_PROFILE", "nonesuch")
+    with pytest.raises(BucketError, match="nonesuch") as caught:
+        Bucket(Location("demo"), region="eu-west-1", env={}).list("x")
+    assert "AWS_PROFILE" in caught.value.hint
+
+
+def test_a_region_that_is_not_a_word_is_a_sentence() -> None:
+    with pytest.raises(PakmanError, match="region") as caught:
+        Bucket(Location("demo"), region="not a region", env=KEYS).url("k")
+    assert caught.value.exit_code in (2, 6)
+
+
+@given(size=st.integers(0, 50), part_size=st.integers(1, 20))
+def test_a_file_is_the_sum_of_its_parts(size: int, part_size: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    body = os.urandom(size)
+    path = tmp_path_factory.mktemp("content") / "file"
+    path.write_bytes(body)
+    content = read(path, part_size=part_size)
+    assert (content.size, content.sha256) == (size, hashlib.sha256(body).hexdigest())
+    parts = [content.part(number) for number in range(content.parts)]
+    assert b"".join(parts) == body
+    assert all(len(part) == part_size for part in parts[:-1])
+    assert read_whole(path).part(0) == body
+
+
+def test_an_etag_is_s3s(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"hello world")
+    assert etag(read(tmp_path / "file").md5s()) == "5eb63bbbe01eeed093cb22bb8f5acdc3"
+    in_parts = read(tmp_path / "file", part_size=5).md5s()
+    joined = b"".join(hashlib.md5(part).digest() for part in (b"hello", b" worl", b"d"))
+    assert etag(in_parts) == f"{hashlib.md5(joined).hexdigest()}-3"
+
+
+def test_a_file_never_has_more_parts_than_s3_takes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(25_001))
+    content = read(path, part_size=1)
+    assert content.parts == 8334
+    assert content.part_size == 3
+
+
+def grow(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"more")
+
+
+def shrink(path: Path) -> None:
+    os.truncate(path, 3)
+
+
+def swap(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[::-1])
+
+
+def replace(path: Path) -> None:
+    path.with_suffix(".new").write_bytes(path.read_bytes())
+    path.with_suffix(".new").rename(path)
+
+
+@pytest.mark.parametrize("change", [grow, shrink, swap, replace])
+def test_a_file_that_changes_is_noticed(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    os.utime(path, ns=(0, 0))
+    content: Content = read(path)
+    change(path)
+    with pytest.raises(BucketError, match="changed while it was being pushed"):
+        content.part(0)
+
+
+def test_a_file_that_goes_away_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    content = read(path)
+    path.unlink()
+    with pytest.raises(BucketError, match="can no longer be read: No such file"):
+        content.part(0)
