@@ -85,6 +85,10 @@ def stream(
     with started(argv, env=env, cwd=cwd, stdin=stdin) as process:
         for line in _lines(process):
             on_line(line.decode("utf-8", "replace"))
+        # Its status stays where it is until its group is dead: then the group's number cannot be another's yet.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         return process.wait()
 
 
@@ -171,11 +175,7 @@ def _session(
 
 
 def _kill_session(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process group that a program leads, and take its exit status if nobody has yet.
-
-    Once its leader has been waited for, the group's number may belong to others; until then it cannot. What is left
-    of a group whose leader is gone was killed when the leader's end was seen (`_lines`), or is in a view that is.
-    """
+    """Kill the process group that a program leads, and take its exit status, unless somebody has: then it is over."""
     if process.returncode is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -202,14 +202,7 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
                 rest = rest[_LONGEST_LINE:]
         elif ended:
             break
-        elif _has_ended(process):
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            ended = True
+        else:
+            ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     if rest:
         yield rest
-
-
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Say whether a program has ended, leaving its exit status (and so its process group's number) where it is."""
-    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
