@@ -214,7 +214,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "a .PKGINFO that is no text": (lambda p: written(p, member(entry(b".PKGINFO", b"\xff"))), "not a package"),
     "an empty control segment": (lambda p: written(p, member(b"")), r"it has no \.PKGINFO"),
-    "nothing behind the signature": (lambda p: written(p, signature_segment(key(), b"")), "it has no control segment"),
+    "nothing behind the signature": (
+        lambda p: written(p, signature_segment(key(), b"")),
+        "it ends where its content should begin",
+    ),
     "an index": (lambda p: written(p, member(entry(b"APKINDEX", b"x"))), "has APKINDEX where it should not"),
     "the v3 format": (lambda p: written(p, b"ADB.pckg"), "apk's v3 format"),
 }
@@ -311,10 +314,9 @@ def test_an_unsigned_package_is_signed(tmp_path: Path) -> None:
     assert unsigned.read_bytes() == content
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"garbage", signature_segment(key(), b"x")], ids=["empty", "garbage", "alone"]
-)
-def test_what_is_no_package_is_not_signed(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("kind", ["empty", "garbage", "signature"])
+def test_what_is_no_package_is_not_signed(tmp_path: Path, kind: str) -> None:
+    content = {"empty": b"", "garbage": b"garbage", "signature": signature_segment(key(), b"x")}[kind]
     (tmp_path / "p.apk").write_bytes(content)
     with pytest.raises(UsageError, match="is neither a package nor an index"):
         resign(tmp_path / "p.apk", key())

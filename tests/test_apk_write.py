@@ -7,6 +7,7 @@ import hashlib
 import io
 import itertools
 import os
+import random
 import resource
 import tarfile
 import tempfile
@@ -129,6 +130,15 @@ def test_compressing_depends_on_the_bytes_alone(cuts: list[int], threads: int, s
     member = b"".join(compressed(pieces, threads))
     assert member == b"".join(compressed([content]))
     assert gzip.decompress(member) == content
+
+
+def test_the_bytes_stay_what_they_are() -> None:
+    """A package built today must be the one built last year: compression is part of the format."""
+    source = random.Random(7)
+    words = [source.randbytes(source.randint(2, 9)) for _ in range(500)]
+    content = b" ".join(source.choices(words, k=300_000)) + source.randbytes(300_000)
+    digest = hashlib.sha256(b"".join(compressed([content]))).hexdigest()
+    assert digest == "63d6349d06bfc75a6af0257c7cb4b33c5227ad87e30a0a383c97ca25dc0030b9"
 
 
 @pytest.mark.parametrize("size", [0, 1, (512 << 10) - 1, 512 << 10, (512 << 10) + 1, 3 * (512 << 10)])

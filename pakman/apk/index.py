@@ -15,7 +15,7 @@ from pakman.apk.metadata import stanza
 from pakman.apk.output import replacing
 from pakman.apk.read import read_control
 from pakman.apk.segments import SegmentError, Segments, compressed
-from pakman.apk.signature import ALGORITHMS, Signature, Signer, is_signature_segment, read_signatures, signature_segment
+from pakman.apk.signature import Signature, Signer, begin_signed, signature_segment
 from pakman.errors import BuildError, UsageError
 
 MAX_DESCRIPTION = 160
@@ -105,15 +105,8 @@ def read_index(path: Path) -> Index:
     """Read an index. Raises UsageError where the file is none."""
     try:
         with path.open("rb") as file:
-            signed = is_signature_segment(file)
             segments = Segments(file)
-            signatures: tuple[Signature, ...] = ()
-            if signed:
-                segments.begin()
-                signatures = read_signatures(segments)
-                segments.digests()
-            if not segments.begin(*sorted({"sha1", *(ALGORITHMS[each.algorithm] for each in signatures)})):
-                raise SegmentError("it holds no index")
+            signatures = begin_signed(segments, file)
             found = dict(_contents(segments))
             digests = segments.digests()
             if segments.begin():

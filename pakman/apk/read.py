@@ -17,7 +17,7 @@ from typing import IO
 from pakman.apk import tar
 from pakman.apk.metadata import Metadata, parse_pkginfo
 from pakman.apk.segments import SegmentError, Segments
-from pakman.apk.signature import ALGORITHMS, Signature, is_signature_segment, read_signatures
+from pakman.apk.signature import Signature, begin_signed
 from pakman.apk.write import MAX_SCRIPT, SCRIPTS
 from pakman.errors import SigningError, UsageError
 
@@ -126,13 +126,7 @@ def _package(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _control(segments: Segments, file: IO[bytes]) -> Control:
-    signatures: tuple[Signature, ...] = ()
-    if is_signature_segment(file):
-        segments.begin()
-        signatures = read_signatures(segments)
-        segments.digests()
-    if not segments.begin(*{"sha1", *(ALGORITHMS[each.algorithm] for each in signatures)}):
-        raise SegmentError("it has no control segment")
+    signatures = begin_signed(segments, file)
     metadata: Metadata | None = None
     scripts: dict[str, bytes] = {}
     for header, content in tar.entries(segments):

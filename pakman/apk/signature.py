@@ -91,6 +91,21 @@ def is_signature_segment(file: IO[bytes]) -> bool:
         file.seek(start)
 
 
+def begin_signed(segment: segments.Segments, file: IO[bytes]) -> tuple[Signature, ...]:
+    """Read the signatures, if there are any, and begin the segment that they are over, hashed by their algorithms.
+
+    Raises SegmentError where no segment follows, TarError where the first one holds more than signatures.
+    """
+    found: tuple[Signature, ...] = ()
+    if is_signature_segment(file):
+        segment.begin()
+        found = read_signatures(segment)
+        segment.digests()
+    if not segment.begin(*sorted({"sha1", *(ALGORITHMS[each.algorithm] for each in found)})):
+        raise segments.SegmentError("it ends where its content should begin")
+    return found
+
+
 def resign(path: Path, key: Signer) -> None:
     """Replace the signature of a package or an index; all else stays as it is, byte by byte.
 
