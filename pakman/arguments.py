@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn, TypeAlias
 
 _DESCRIPTION = """\
 One instellar.yml becomes signed Alpine packages in a bucket that apk reads as a repository.
@@ -37,7 +39,7 @@ environment:
 class _Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one sentence in the style of the rest of the program."""
 
-    def error(self, message: str) -> None:  # type: ignore[override]  # it does not return there either
+    def error(self, message: str) -> NoReturn:
         from pakman.errors import UsageError
 
         raise UsageError(message, hint=f"see `{self.prog} --help`")
@@ -54,17 +56,16 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="store_true", help="print pakman's version and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
+    add: Callable[[_Commands], None]
     for add in (_validate, _generate, _build, _push, _run, _inspect, _keygen):
         add(commands)
     return top
 
 
-_Commands = argparse._SubParsersAction  # typed only under this name
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
-def _command(
-    commands: _Commands[argparse.ArgumentParser], name: str, summary: str, text: str, epilog: str = ""
-) -> argparse.ArgumentParser:
+def _command(commands: _Commands, name: str, summary: str, text: str, epilog: str = "") -> argparse.ArgumentParser:
     return commands.add_parser(
         name,
         help=summary,
@@ -75,7 +76,7 @@ def _command(
     )
 
 
-def _validate(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _validate(commands: _Commands) -> None:
     command = _command(
         commands,
         "validate",
@@ -93,7 +94,7 @@ def _validate(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
 
 
-def _generate(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _generate(commands: _Commands) -> None:
     command = _command(
         commands,
         "generate",
@@ -106,7 +107,7 @@ def _generate(commands: _Commands[argparse.ArgumentParser]) -> None:
     _project_flags(command)
 
 
-def _build(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _build(commands: _Commands) -> None:
     command = _command(
         commands,
         "build",
@@ -126,7 +127,7 @@ def _build(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
 
 
-def _push(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _push(commands: _Commands) -> None:
     command = _command(
         commands,
         "push",
@@ -142,7 +143,7 @@ def _push(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
 
 
-def _run(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _run(commands: _Commands) -> None:
     command = _command(
         commands,
         "run",
@@ -164,7 +165,7 @@ def _run(commands: _Commands[argparse.ArgumentParser]) -> None:
     _bucket_flags(command, required=False)
 
 
-def _inspect(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _inspect(commands: _Commands) -> None:
     command = _command(
         commands,
         "inspect",
@@ -177,7 +178,7 @@ def _inspect(commands: _Commands[argparse.ArgumentParser]) -> None:
     command.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
 
 
-def _keygen(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _keygen(commands: _Commands) -> None:
     command = _command(
         commands,
         "keygen",

@@ -249,6 +249,7 @@ def _built(args: argparse.Namespace, env: Env, progress: Progress) -> tuple[Repo
         progress=progress,
         keep=args.keep,
         env=env,
+        signing_key_file=args.signing_key,
     )
     return repository, own_key
 
@@ -262,7 +263,7 @@ def _build(args: argparse.Namespace, env: Env) -> int:
     from pakman.progress import human_size
 
     for package in repository.packages:
-        print(f"{args.output / package.arch / package.path.name} ({human_size(package.size)})")
+        print(f"{args.output / repository.arch / package.path.name} ({human_size(package.size)})")
     return 0
 
 
@@ -302,7 +303,9 @@ def _run(args: argparse.Namespace, env: Env) -> int:
     try:
         repository, own_key = _built(args, env, progress)
         results.repository = repository
-        if bucket is None:
+        if not repository.packages:
+            pass  # the build has said why
+        elif bucket is None:
             progress.notice(f"nothing was pushed: no --bucket was given; the packages are in {args.output}")
         elif not own_key:
             raise SigningError(

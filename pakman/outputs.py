@@ -14,6 +14,9 @@ from pakman.publish import Publication
 from pakman.repository import Repository
 
 
+_LEFT_OUT = "the manifest's architectures leave out this one"
+
+
 @dataclass(slots=True)
 class Results:
     """What a run has come to so far; each part is set once it is true, and what is not set is not written."""
@@ -55,6 +58,8 @@ class Results:
         return github.summary([built] if built is not None else [], places=places, install=install, error=self.error)
 
     def _built(self, repository: Repository) -> dict[str, str]:
+        if not repository.packages:
+            return {"arch": repository.arch, "stack": repository.stack, "skipped": _LEFT_OUT}
         packages = json.loads(repository.to_json())["packages"]
         first = repository.packages[0]
         return {
@@ -67,6 +72,7 @@ class Results:
             "manifest-file": self._relative(repository.manifest_file),
             "checksums": "\n".join(f"{package['sha256']}  {package['file']}" for package in packages),
             "key-name": repository.key_name,
+            "skipped": "",
         }
 
     def _relative(self, path: Path) -> str:

@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "validation", "manifest", "project", "repository", "templating", "service", "recipe", "apk", "arguments",
     ),
     (
-        "command", "git", "detection", "github", "signing", "snapshot", "buildroots", "builders", "bucket", "inspect",
+        "command", "git", "detection", "scratch", "github", "signing", "snapshot", "buildroots", "builders", "bucket", "inspect",
         "progress",
     ),
     ("build", "generate", "publish", "outputs"),
