@@ -84,7 +84,7 @@ def _fault(node: Node, path: list[str | int], words: Words) -> Fault:
 
 
 def _unknown_key(node: Node, key: str, violation: _Violation, schema: Schema, root: Node) -> Fault:
-    path = [*violation.path, shown(key)]
+    path = [*violation.path, key]
     name = path_text(path)
     place, known = node.keys[key], violation.schema["properties"]
     old = old_dialect.hint(name, node.entries[key], root)

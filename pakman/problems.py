@@ -29,14 +29,16 @@ class Problem(NamedTuple):
 
 ERRORS = (
     "alias-bomb bad-call bad-dependency bad-destination bad-name bad-path bad-value control-character custom-tag "
-    "empty empty-value missing-key not-a-mapping not-utf-8 old-key repeated-key repeated-name reserved-name several-documents "
-    "too-deep too-large two-main-kits unknown-hook unknown-key unknown-stack wrong-type yaml-syntax yaml-trap"
+    "empty empty-value missing-key not-a-mapping not-utf-8 old-key repeated-key repeated-name reserved-name "
+    "several-documents too-deep too-large two-main-kits unknown-hook unknown-key unknown-stack wrong-type "
+    "yaml-syntax yaml-trap"
 )
+"""The codes of errors, as words."""
 WARNINGS = (
     "hook-other-service name-differs no-main-kit no-stack services-dependencies stack-end-of-life "
     "stop-in-post-deinstall unknown-service-mode"
 )
-"""Every code there is, in two texts of words."""
+"""The codes of warnings, as words."""
 
 
 def text(problems: Iterable[Problem], source: str) -> str:

@@ -201,7 +201,7 @@ class _Builder:
             if node.is_list:
                 parts.append(len(node.elements))
             elif key is not None:
-                parts.append(shown(str(key.value)))
+                parts.append(str(key.value))
         return path_text(parts)
 
 
@@ -247,8 +247,8 @@ def _read(construct: Any, loader: Any, tag: str, text: str) -> Any:
         value = construct(loader, yaml.ScalarNode(tag, text))
     except (ValueError, OverflowError, LookupError, AttributeError, yaml.YAMLError):
         raise _Trap("a number or a date, and is not a valid one") from None
-    if isinstance(value, float) and value - value != 0:
-        raise _Trap("a number that no file can hold")
+    if isinstance(value, float | int) and not -_LARGEST < value < _LARGEST:
+        raise _Trap("a number that is too large, or none")
     if isinstance(value, int | float) and ":" in text:
         raise _Trap(f"the number {value}, in base 60")
     if value is not None and not isinstance(value, str | int | float):
@@ -256,6 +256,7 @@ def _read(construct: Any, loader: Any, tag: str, text: str) -> Any:
     return value
 
 
+_LARGEST = 2**63
 _TAG = "tag:yaml.org,2002:"
 _COLLECTIONS = (f"{_TAG}map", f"{_TAG}seq")
 _CONSTRUCTORS = {

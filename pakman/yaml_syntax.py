@@ -138,6 +138,14 @@ def _sign(stop: _Stop) -> _Found | None:
     return _Found(stop.begin_row, stop.begin_column, message, f"put the value in quotes: {quoted(stop.begin)}")
 
 
+def _item_behind_key(stop: _Stop) -> _Found | None:
+    if "block sequence entries are not allowed" not in stop.problem:
+        return None
+    item = stop.line[stop.column :].strip()
+    message = "a list's item cannot stand in the line of its key"
+    return _Found(stop.row, stop.column, message, f"write it in the next line, indented: {shown(item)}")
+
+
 def _block_text(stop: _Stop) -> _Found | None:
     if "block scalar" not in stop.inside:
         return None
@@ -206,4 +214,4 @@ def _line_above(lines: list[str], row: int) -> int | None:
 
 
 _COMPARE = "compare indentation, quotes and brackets with those of the lines above"
-_RULES = (_tab, _first_character, _second_colon, _no_colon, _not_closed, _sign, _block_text, _list_or_mapping)
+_RULES = (_tab, _first_character, _second_colon, _no_colon, _not_closed, _sign, _item_behind_key, _block_text, _list_or_mapping)

@@ -83,7 +83,10 @@ def path_text(parts: list[str | int]) -> str:
     """Return a path as messages have it: `run.services[0].name`."""
     text = ""
     for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + shown(part)
     return text
 
 

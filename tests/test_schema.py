@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,3 +106,13 @@ def test_the_nearest_dependency_is_one(word: str) -> None:
         assert root is not None
         assert list(checks.errors(root)) == []
     assert version.is_valid("1")
+
+
+@pytest.mark.parametrize("path", [path for path, part in PARTS.items() if "pattern" in part])
+@pytest.mark.parametrize("filler", ["a", "a ", "1.", "-", "/", "@", " <", "a@"])
+def test_no_pattern_takes_long_over_a_long_text(path: str, filler: str) -> None:
+    pattern = re.compile(PARTS[path]["pattern"])
+    start = time.monotonic()
+    for begin in ("", "http://", "a <a"):
+        pattern.search(begin + filler * (100_000 // len(filler)) + '\n"')
+    assert time.monotonic() - start < 1
