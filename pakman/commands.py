@@ -337,6 +337,6 @@ def _keygen(args: argparse.Namespace, env: Env) -> int:
 
     owner, name = detection.owner_and_name(Path.cwd(), env, project=args.project)
     private, public = signing.keygen(args.output, signing.key_name(owner, name))
-    print(f"{private}  the secret: put its text into a secret named PAKMAN_SIGNING_KEY, keep a copy, commit neither")
+    print(f"{private}  the secret: put its text into a secret named PAKMAN_SIGNING_KEY, keep a copy, never commit it")
     print(f"{public}  what machines trust: it goes into their /etc/apk/keys under exactly this name")
     return 0
