@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from pakman.manifest import Manifest, Run, Service
-from pakman.service import install_scripts, service_files
 from tests.integration.conftest import AlpineRoot
+from tests.services import install, small_copy
 
 pytestmark = pytest.mark.alpine
 
@@ -129,27 +129,12 @@ class Instance:
         return {key.decode(): value for key, _, value in pairs if key.decode() not in known}, said
 
 
-def install(root: AlpineRoot) -> None:
-    for file in service_files(MANIFEST, NAME):
-        assert file.target is not None
-        path = root.path / file.target.relative_to("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(file.content)
-        path.chmod(file.mode)
-    for script in install_scripts(MANIFEST, NAME):
-        if script.name == f"{NAME}.pre-install":
-            root.sh(script.content)
-    root.sh(f"chown -R {NAME}:{NAME} /var/lib/{NAME}")
-
-
 @pytest.fixture(scope="module")
 def installed(alpine_pristine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AlpineRoot]:
-    path = tmp_path_factory.mktemp("environment") / "alpine"
-    shutil.copytree(alpine_pristine, path, symlinks=True, ignore=shutil.ignore_patterns("boot", "modules"))
-    root = AlpineRoot(path)
-    install(root)
+    root = small_copy(alpine_pristine, tmp_path_factory.mktemp("environment") / "alpine")
+    install(root, MANIFEST, NAME)
     yield root
-    shutil.rmtree(path)
+    shutil.rmtree(root.path)
 
 
 @pytest.fixture

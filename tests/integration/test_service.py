@@ -1,0 +1,598 @@
+"""The service contract, kept by the generated scripts under the real OpenRC: supervision, commands, apk's scripts."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pakman.manifest import Command, Manifest, Run, Service
+from pakman.service import install_scripts, service_files
+from tests.integration.conftest import _BWRAP, AlpineRoot
+from tests.services import install, small_copy, write
+
+pytestmark = pytest.mark.alpine
+
+NAME = "shop"
+BOOTED = "rm -rf /run/openrc; mkdir -p /run/openrc; touch /run/openrc/softlevel; exec 2>&1\n"
+
+NASTY = (
+    "it's",
+    'a "b"',
+    "$HOME",
+    "$(touch /tmp/owned)",
+    "`id`",
+    "*",
+    "a;b",
+    "",
+    " ",
+    "-p",
+    "\\",
+    "ü",
+    "#",
+    "!x",
+    "{a,b}",
+)
+"""Words that a shell would change if it saw them."""
+
+# Says what it is and goes on until a signal comes; its child ignores TERM.
+WEB = r"""#!/bin/sh
+echo "web $$ $(id -un):$(id -gn) in $PWD, HOME=$HOME, USER=$USER, MODE=${SERVICE_MODE:-}, PATH=$PATH"
+for word in "$@"; do echo "word <$word>"; done
+echo "to stderr" >&2
+echo "again" >>/dev/stderr
+readlink /proc/self/fd/0
+sh -c 'trap "" TERM; exec sleep 1001' &
+trap 'echo terminated; exit 0' TERM
+while :; do /bin/busybox usleep 50000; done
+"""
+
+
+def quoted(word: str) -> str:
+    return "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def manifest(**changes: object) -> Manifest:
+    run = Run(
+        name=NAME,
+        services=(
+            Service("web", "web", call=" ".join(map(quoted, NASTY))),
+            Service("worker", "sleep", path="/bin", call="1002"),
+        ),
+        commands=(
+            Command("show", "show", call=" ".join(map(quoted, NASTY))),
+            Command("fail", "sh", path="/bin", call="-c 'exit 7'"),
+            Command("db-seed", "echo", path="/bin/", call="seeded"),
+            Command("terminal", "sh", path="/bin", call="-c 'test -t 0 && test -t 1 && test -t 2 && echo all of it'"),
+        ),
+    )
+    return Manifest(run=replace(run, **changes))  # type: ignore[arg-type]
+
+
+SHOW = r"""#!/bin/sh
+printf '%s\0' "$(id -un)" "$PWD" "$HOME" "$USER" "$A" "$@"
+"""
+
+
+@dataclass
+class Machine:
+    """A root in which the package's files are installed and OpenRC thinks that it booted."""
+
+    root: AlpineRoot
+    programs: dict[str, str] = field(default_factory=lambda: {"web": WEB, "show": SHOW})
+
+    def install(self, manifest: Manifest) -> None:
+        install(self.root, manifest, NAME, self.programs)
+
+    def settings(self, text: str) -> None:
+        write(self.root, Path(f"etc/{NAME}/env"), text, 0o600)
+
+    def conf(self, text: str) -> None:
+        write(self.root, Path(f"etc/conf.d/{NAME}"), text, 0o644)
+
+    def log(self) -> str:
+        return (self.root.path / f"var/log/{NAME}/current").read_text()
+
+    def run(self, script: str) -> tuple[int, str]:
+        """Run a script as on a booted machine; its processes end with it."""
+        # From a file: what a search among the running processes finds shall not be the script itself.
+        write(self.root, Path("script"), BOOTED + script, 0o755)
+        done = self.root.run("/bin/sh", "/script", timeout=60)
+        noise = ("cgroup", "Caching service dependencies", "non existent service 'dev'")
+        lines = done.stdout.decode().splitlines()
+        return done.returncode, "\n".join(line for line in lines if not any(word in line for word in noise))
+
+    def sh(self, script: str) -> str:
+        status, out = self.run("set -e\n" + script)
+        assert status == 0, out
+        return out
+
+
+@pytest.fixture
+def machine(alpine_pristine: Path, tmp_path: Path) -> Iterator[Machine]:
+    root = small_copy(alpine_pristine, tmp_path / "alpine")
+    yield Machine(root)
+    shutil.rmtree(root.path)
+
+
+# The supervised process as OpenRC knows it, once it is the service itself.
+PID = f"""
+pid() {{
+    for i in $(seq 100); do
+        pid=$(cat /run/openrc/options/{NAME}/child_pid 2>/dev/null) || pid=0
+        words=$(tr '\\0' ' ' </proc/$pid/cmdline) 2>/dev/null || words=
+        case "$words" in
+        *libexec* | *"busybox su"* | *supervise-daemon* | "") busybox usleep 50000 ;;
+        *) echo $pid; return ;;
+        esac
+    done
+    echo "no service"; ps; exit 9
+}}
+gone() {{
+    for i in $(seq 100); do kill -0 $1 2>/dev/null || return 0; busybox usleep 50000; done
+    echo "$1 is still there"; exit 9
+}}
+"""
+
+
+def test_a_service_starts_stays_and_stops(machine: Machine) -> None:
+    machine.install(manifest())
+    out = machine.sh(
+        PID
+        + f"""
+        rc-service {NAME} start
+        rc-service {NAME} start; echo "started again: $?"
+        first=$(pid); sleep 0.5
+        rc-service {NAME} status
+        grep -E '^(Uid|NoNewPrivs)' /proc/$first/status; echo "id $(id -u {NAME})"
+        echo "parent $(tr '\\0' ' ' </proc/$(awk '{{print $4}}' /proc/$first/stat)/cmdline | cut -d' ' -f1)"
+        kill -9 $first; gone $first; sleep 2
+        second=$(pid); [ $first != $second ]; echo respawned
+        rc-service {NAME} restart; third=$(pid); [ $second != $third ]; ! kill -0 $second 2>/dev/null; sleep 0.3
+        rc-service {NAME} stop; echo "stop: $?"
+        ! kill -0 $third 2>/dev/null; echo "ended: $third"
+        rc-service {NAME} status || echo "status: $?"
+        rc-service {NAME} stop; echo "stopped again: $?"
+        ps -o args | grep -E 'sleep 100|supervise|{NAME}/bin' | grep -v grep | grep -v "$first" || echo no process
+        ls -A /run | grep {NAME} || echo no file
+        """
+    )
+    assert "started again: 0" in out
+    assert " * status: started" in out
+    uid = out.partition("\nid ")[2].split()[0]
+    assert f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}" in out
+    assert "parent supervise-daemon" in out
+    assert "respawned" in out
+    assert "stop: 0" in out
+    assert "status: 3" in out
+    assert "stopped again: 0" in out
+    assert "no file" in out
+    log = machine.log()
+    assert log.count("\nterminated\n") == 2
+    words = "".join(f"word <{word}>\n" for word in NASTY)
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    home = f"/var/lib/{NAME}"
+    assert f"{NAME}:{NAME} in {home}, HOME={home}, USER={NAME}, MODE=, PATH={path}\n{words}to stderr\n" in log
+    assert "again\n/dev/null\n" in log
+    assert f"web {out.partition('ended: ')[2].split()[0]} " in log
+    assert not (machine.root.path / "tmp/owned").exists()
+
+
+def test_what_a_service_leaves_behind_ends_with_it(machine: Machine) -> None:
+    machine.install(manifest())
+    out = machine.sh(
+        PID
+        + f"""
+        rc-service {NAME} start; pid; sleep 0.5
+        pgrep -f 'sleep 1001'
+        rc-service {NAME} stop; sleep 0.2
+        pgrep -f 'sleep 1001' || echo nobody
+        """
+    )
+    assert out.endswith("nobody")
+
+
+def test_five_deaths_in_a_minute_are_enough(machine: Machine) -> None:
+    machine.programs["web"] = "#!/bin/sh\necho born\nexit 1\n"
+    machine.install(manifest())
+    before = time.monotonic()
+    out = machine.sh(
+        f"""
+        rc-service {NAME} start
+        for i in $(seq 200); do [ -L /run/openrc/failed/{NAME} ] && break; busybox usleep 100000; done
+        sleep 1
+        rc-service {NAME} status || echo "status: $?"
+        rc-status --all 2>/dev/null | grep -w {NAME}
+        ps -o args | grep -q '[s]upervise-daemon' || echo nobody supervises
+        """
+    )
+    assert machine.log().count("born") == 5
+    assert time.monotonic() - before < 20
+    assert "nobody supervises" in out
+    assert re.search(rf"^ {NAME} +\[ +failed +\]$", out, re.MULTILINE), out
+
+
+def test_a_stop_waits_and_then_kills(machine: Machine) -> None:
+    machine.programs["web"] = "#!/bin/sh\ntrap 'echo asked' TERM\necho up\nwhile :; do busybox usleep 100000; done\n"
+    machine.install(manifest())
+    machine.conf("retry=TERM/2/KILL/2\n")
+    out = machine.sh(
+        PID
+        + f"""
+        rc-service {NAME} start; web=$(pid); sleep 0.5
+        before=$(date +%s); rc-service {NAME} stop; after=$(date +%s)
+        ! kill -0 $web 2>/dev/null
+        echo "waited $((after - before))"
+        """
+    )
+    assert 1 <= int(out.partition("waited ")[2]) <= 4
+    assert machine.log() == "up\nasked\n"
+
+
+def test_service_mode_chooses(machine: Machine) -> None:
+    machine.install(manifest())
+    machine.settings("SERVICE_MODE=worker\n")
+    out = machine.sh(PID + f"rc-service {NAME} start; tr '\\0' ' ' </proc/$(pid)/cmdline; rc-service {NAME} stop")
+    assert "/bin/sleep 1002" in out
+    # One that is not there is said at the start, and by the service's own script.
+    machine.settings("SERVICE_MODE=wroker\n")
+    status, out = machine.run(f"rc-service {NAME} start")
+    assert status != 0
+    assert "SERVICE_MODE is wroker, and there is no such service: web, worker" in out
+    status, out = machine.run(f"/usr/libexec/{NAME}/run")
+    assert status == 64
+    assert "web, worker" in out
+    machine.settings("SERVICE_MODE=\n")
+    assert "started" in machine.sh(f"rc-service {NAME} start; sleep 0.3; rc-service {NAME} status")
+    (machine.root.path / f"var/lib/{NAME}/bin/web").unlink()
+    status, out = machine.run(f"rc-service {NAME} start")
+    assert status != 0
+    assert f"/var/lib/{NAME}/bin/web is not a program" in out
+
+
+def test_root_runs_what_says_so(machine: Machine) -> None:
+    machine.install(manifest(user="root"))
+    out = machine.sh(
+        PID
+        + f"""
+        rc-service {NAME} start; grep Uid /proc/$(pid)/status; sleep 0.3
+        rc-service {NAME} stop; rc-service {NAME} show
+        """
+    )
+    assert "Uid:\t0\t0\t0\t0" in out
+    assert f"root:root in /var/lib/{NAME}, HOME=/var/lib/{NAME}, USER=root" in machine.log()
+    assert f"root\0/var/lib/{NAME}\0/var/lib/{NAME}\0root\0" in out
+    status, out = machine.run(f"busybox su -s /bin/sh -c '/var/lib/{NAME}/bin/env-exec id' {NAME}")
+    assert (status, out) == (77, f"{NAME}: env-exec must be run by root")
+
+
+def test_commands_run_as_the_manifest_says(machine: Machine) -> None:
+    machine.install(manifest())
+    machine.settings("A=from the environment\n")
+    (machine.root.path / "etc/rc.conf").write_text("rc_parallel=NO\n")
+    shown = "\0".join((NAME, *[f"/var/lib/{NAME}"] * 2, NAME, "from the environment"))
+    words = "\0".join(NASTY)
+    # In a chroot that OpenRC did not boot, commands run as well.
+    for booted in ("", "rm /run/openrc/softlevel\n"):
+        status, out = machine.run(booted + f"rc-service {NAME} show")
+        assert (status, out) == (0, f"{shown}\0{words}\0")
+    assert machine.run(f"rc-service {NAME} fail")[0] == 7
+    assert machine.run(f"rc-service {NAME} db-seed") == (0, "seeded")
+    status, out = machine.run(f"rc-service {NAME} nonsense")
+    assert status != 0
+    assert "nonsense" in out
+    status, out = machine.run(f"rc-service {NAME} describe")
+    assert "show: /var/lib/shop/bin/show" in out
+    assert not (machine.root.path / "tmp/owned").exists()
+
+
+def test_no_word_of_a_call_is_ever_shell(machine: Machine) -> None:
+    word = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n"), max_size=12)
+    shellish = st.text("'\"\\$`(){}[]*?!#&;|<>~= \t-%a", max_size=12)
+
+    @settings(max_examples=6)
+    @given(st.lists(st.lists(word | shellish, max_size=5), min_size=20, max_size=40))
+    def check(calls: list[list[str]]) -> None:
+        commands = tuple(
+            Command(f"c{number}", "b", path="/x", call=" ".join(map(quoted, words)))
+            for number, words in enumerate(calls)
+        )
+        initd = next(file for file in service_files(manifest(commands=commands), NAME) if file.name == f"{NAME}.initd")
+        write(machine.root, Path("initd"), initd.content, 0o755)
+        script = (
+            "_in_terminal() { shift 2; printf '%s\\0' $# \"$@\"; }; for number in $(seq 0 39); do c$number || :; done"
+        )
+        done = machine.root.run("/bin/sh", "-c", f". /initd; {script} 2>/dev/null")
+        printed = "".join(f"{text}\0" for words in calls for text in (len(words) + 1, "/x/b", *words))
+        assert done.stdout.decode() == printed
+        assert list((machine.root.path / "tmp").iterdir()) == []
+
+    check()
+
+
+def test_env_exec(machine: Machine) -> None:
+    machine.install(manifest())
+    machine.settings("A=from the environment\n")
+    helper = f"/var/lib/{NAME}/bin/env-exec"
+    here = f"{NAME}\0/var/lib/{NAME}\0/var/lib/{NAME}\0{NAME}\0from the environment"
+    show = f"/var/lib/{NAME}/bin/show"
+    for script, expected in {
+        f"{helper} {show} 'a b' '$A'": (0, f"{here}\0a b\0$A\0"),
+        f"{helper} -- {show}": (0, f"{here}\0"),
+        f"{helper} -- {show} -- x": (0, f"{here}\0--\0x\0"),
+        f"{helper} 'echo \"$A\" | tr a-z A-Z; id -un; exit 3'": (3, f"FROM THE ENVIRONMENT\n{NAME}"),
+        f"{helper} -- 'echo $A'": (127, None),
+        f"{helper}": (64, "usage: env-exec [--] COMMAND ARGUMENT..."),
+        f"{helper} --": (64, "usage: env-exec [--] COMMAND ARGUMENT..."),
+        f"cd /tmp; chmod 644 /etc/{NAME}/env; busybox su -s /bin/sh -c '{helper} {show} x' {NAME}": (0, f"{here}\0x\0"),
+        f"busybox su -s /bin/sh -c '{helper} id' nobody": (77, f"{NAME}: env-exec must be run by {NAME} or root"),
+    }.items():
+        status, out = machine.run(script)
+        assert status == expected[0], (script, out)
+        assert expected[1] is None or out == expected[1], script
+    # An application's own file of that name stands in nobody's way.
+    (machine.root.path / f"var/lib/{NAME}/bin/env-exec").write_text("#!/bin/sh\nexit 99\n")
+    (machine.root.path / f"var/lib/{NAME}/bin/environment").write_text("exit 99\n")
+    assert machine.run(f"rc-service {NAME} show")[0] == 0
+    assert machine.run(f"rc-service {NAME} start")[0] == 0
+
+
+def test_an_environment_that_cannot_be_had_is_said_at_the_start(machine: Machine) -> None:
+    machine.install(manifest())
+    # A socket at which nobody listens any more.
+    with socket.socket(socket.AF_UNIX) as dead:
+        folder = os.open(machine.root.path / "srv", os.O_RDONLY)
+        dead.bind(f"/proc/self/fd/{folder}/dead")
+        os.close(folder)
+    mute = "mkdir /dev/lxd; ln -s /srv/dead /dev/lxd/sock\n"
+    for script in (f"rc-service {NAME} start", f"rc-service {NAME} show", f"/usr/libexec/{NAME}/run"):
+        status, out = machine.run(mute + script)
+        assert status != 0
+        assert "user.managed_by: cannot be reached" in out
+        assert "there is no environment to run in" in out
+
+
+def test_commands_keep_the_terminal(machine: Machine) -> None:
+    machine.install(manifest())
+    for parallel in ("YES", "NO"):
+        (machine.root.path / "etc/rc.conf").write_text(f"rc_parallel={parallel}\n")
+        near, far = pty.openpty()
+        try:
+            argv = [*_BWRAP, "--bind", str(machine.root.path), "/", "--proc", "/proc", "--dev", "/dev", "--"]
+            done = subprocess.run(
+                [*argv, "/sbin/rc-service", NAME, "terminal"],
+                stdin=far,
+                stdout=far,
+                stderr=far,
+                timeout=30,
+                check=False,
+            )
+            out = os.read(near, 65536).decode()
+        finally:
+            os.close(near)
+            os.close(far)
+        assert done.returncode == 0, out
+        assert "all of it" in out.splitlines()
+
+
+def test_logs_follows_the_log(machine: Machine) -> None:
+    machine.install(manifest())
+    out = machine.sh(PID + f"rc-service {NAME} start; pid; sleep 0.3; timeout 1 rc-service {NAME} logs || :")
+    assert "in /var/lib/shop" in out
+
+
+def test_the_log_is_nobodys_way_to_write_elsewhere(machine: Machine) -> None:
+    machine.install(manifest())
+    machine.sh(f"mkdir /var/log/{NAME}; ln -s /etc/target /var/log/{NAME}/current; chown -R {NAME} /var/log/{NAME}")
+    out = machine.sh(
+        PID + f"rc-service {NAME} start; pid; sleep 0.3; stat -c '%U:%G %a %F' /var/log/{NAME} /var/log/{NAME}/current"
+    )
+    assert "root:root 755 directory\n" in out
+    assert f"{NAME}:{NAME} 640 regular file" in out
+    assert not (machine.root.path / "etc/target").exists()
+
+
+def test_commands_without_services(machine: Machine) -> None:
+    machine.install(manifest(services=()))
+    assert machine.run(f"rc-service {NAME} db-seed")[1].endswith("seeded")
+    machine.sh(f"rc-service {NAME} start; rc-service {NAME} status; rc-service {NAME} stop")
+
+
+# --- apk's scripts, in the order in which apk runs them ---
+
+
+def hooked(**hooks: str) -> Manifest:
+    return replace(manifest(), hook={kind.replace("_", "-"): text for kind, text in hooks.items()})
+
+
+# As public manifests have them.
+USUAL = {
+    "post_install": f"rc-update add {NAME}\nrc-service {NAME} migrate\n",
+    "pre_upgrade": f"rc-service {NAME} stop\n",
+    "post_upgrade": f"rc-service {NAME} migrate\nrc-service {NAME} start\n",
+    "post_deinstall": f"rc-service {NAME} stop\nrc-update del {NAME}\n",
+}
+
+
+def migrating(manifest: Manifest, binary: str = "true") -> Manifest:
+    assert manifest.run is not None
+    return replace(manifest, run=replace(manifest.run, commands=(Command("migrate", binary, path="/bin"),)))
+
+
+SCRIPTS = f"""
+script() {{ [ ! -e /scripts/{NAME}.$1 ] || (cd / && /scripts/{NAME}.$1 1.0 0.9); }}
+state() {{ rc-service {NAME} status >/dev/null 2>&1 && echo "$1: runs" || echo "$1: stopped"; }}
+enabled() {{ ls /etc/runlevels/*/{NAME} 2>/dev/null || echo "not enabled"; }}
+"""
+
+
+@pytest.mark.parametrize("hooks", [{}, USUAL], ids=["defaults", "usual"])
+def test_the_life_of_a_package(machine: Machine, hooks: dict[str, str]) -> None:
+    machine.install(migrating(hooked(**hooks)))
+    out = machine.sh(
+        SCRIPTS
+        + PID
+        + f"""
+        script post-install; enabled; state installed
+        rc-service {NAME} start; first=$(pid)
+        script pre-upgrade; state upgrading; script post-upgrade; state upgraded; [ "$first" != "$(pid)" ]
+        ls /run/*.was-running 2>/dev/null || echo forgotten
+        rc-service {NAME} stop
+        script pre-upgrade; script post-upgrade; state "upgraded while stopped"
+        rc-service {NAME} start; pid >/dev/null
+        mkdir -p /var/lib/pakman/{NAME}; touch /var/lib/pakman/{NAME}/environment
+        script pre-deinstall; state removing; enabled
+        rm -r /usr/libexec/{NAME} /var/lib/{NAME}
+        script post-deinstall
+        rm /etc/init.d/{NAME}
+        script post-deinstall; echo "without an init script, too"
+        ps -o args | grep -E 'supervise-daemon|sleep' | grep -v grep || echo no process
+        ls -d /var/lib/pakman || echo no copy
+        find /run /etc/runlevels /etc/init.d -name '*{NAME}*' | grep . || echo no trace
+        grep -c '^{NAME}:' /etc/passwd
+        """
+    )
+    lines = out.splitlines()
+    for expected in (
+        f"/etc/runlevels/default/{NAME}",
+        "installed: stopped",
+        "upgrading: stopped",
+        "upgraded: runs",
+        "forgotten",
+        "upgraded while stopped: stopped",
+        "removing: stopped",
+        "not enabled",
+        "without an init script, too",
+        "no process",
+        "no copy",
+    ):
+        assert expected in lines, out
+    assert lines[-1] == "1"
+    assert "no trace" in lines, out
+
+
+def test_a_migration_that_fails_starts_nothing(machine: Machine) -> None:
+    machine.install(migrating(hooked(**USUAL), "false"))
+    upgrade = SCRIPTS + f"rc-service {NAME} start; script pre-upgrade; script post-upgrade || echo failed; state then\n"
+    out = machine.sh(upgrade + "[ -e /run/shop.was-running ] && echo remembered")
+    assert out.splitlines()[-3:] == ["failed", "then: stopped", "remembered"]
+    # The next version, which is right, starts: the service was to run.
+    machine.install(migrating(hooked(**USUAL)))
+    out = machine.sh(SCRIPTS + "script pre-upgrade; script post-upgrade; state then")
+    assert out.splitlines()[-1] == "then: runs"
+
+
+def test_a_service_that_had_died_is_started_by_an_upgrade(machine: Machine) -> None:
+    machine.install(manifest())
+    out = machine.sh(
+        SCRIPTS
+        + f"mkdir -p /run/openrc/failed; ln -s /etc/init.d/{NAME} /run/openrc/failed/{NAME}; "
+        + "script pre-upgrade; script post-upgrade; state then"
+    )
+    assert out.splitlines()[-1] == "then: runs"
+
+
+def test_an_upgrade_restarts_what_its_own_hook_did_not_stop(machine: Machine) -> None:
+    machine.install(hooked(pre_upgrade="echo 'no stop here'\n"))
+    out = machine.sh(
+        SCRIPTS
+        + PID
+        + f"""
+        rc-service {NAME} start; first=$(pid)
+        script pre-upgrade; [ $first = $(pid) ]
+        script post-upgrade; [ $first != $(pid) ]; state then
+        """
+    )
+    assert out.splitlines()[-1] == "then: runs"
+
+
+@pytest.mark.parametrize("hooks", [{}, USUAL], ids=["defaults", "usual"])
+@pytest.mark.parametrize("openrc", ["absent", "not running"])
+def test_scripts_do_nothing_where_openrc_is_not(machine: Machine, hooks: dict[str, str], openrc: str) -> None:
+    machine.install(migrating(hooked(**hooks), "false"))
+    hide = "rm -f /sbin/openrc-run /sbin/rc-service /sbin/rc-update\n" if openrc == "absent" else ""
+    out = machine.sh(
+        SCRIPTS
+        + f"""
+        rm -r /run/openrc
+        {hide}
+        for kind in pre-install post-install; do script $kind; done
+        enabled
+        for kind in pre-upgrade post-upgrade pre-deinstall; do script $kind; done
+        rm -r /usr/libexec/{NAME} /var/lib/{NAME} /etc/init.d/{NAME}
+        script post-deinstall
+        enabled
+        echo the end
+        """
+    )
+    assert out.endswith("not enabled\nthe end")
+    assert out.count("not enabled") == (2 if openrc == "absent" else 1)
+    if openrc != "absent":
+        # A chroot in which an image is made: enabled for its first boot.
+        assert f"/etc/runlevels/default/{NAME}" in out
+
+
+def test_hooks_run_as_written(machine: Machine) -> None:
+    said = "  $(id) `id` {{ name }} {% raw %} ${#x}"
+    hook = f"""printf '<%s>\\n' "$@"\ncat <<'END'\n{said}\nEND\nfalse\necho not here"""
+    machine.install(hooked(post_install=hook))
+    assert machine.run(f"/scripts/{NAME}.post-install '1.0 x' 2") == (1, f"<1.0 x>\n<2>\n{said}")
+
+
+def test_the_account(machine: Machine) -> None:
+    machine.install(manifest())
+    account = f"grep '^{NAME}:' /etc/passwd; id -gn {NAME}; grep -c '^{NAME}:' /etc/group\n"
+    remove = f"deluser {NAME}; delgroup {NAME} 2>/dev/null || :\n"
+    entry, *_ = out = machine.sh(account).splitlines()
+    assert entry.endswith(f":{NAME}:/var/lib/{NAME}:/sbin/nologin")
+    assert 100 <= int(entry.split(":")[2]) < 1000
+    assert out[1:] == [NAME, "1"]
+    for kind in ("pre-install", "pre-upgrade"):
+        script = f"/scripts/{NAME}.{kind} 1.0\n"
+        # It is there already; nothing is; the group is; only others are, whose names are like it.
+        for before in (
+            "",
+            remove,
+            f"{remove}addgroup -S {NAME}\n",
+            f"{remove}adduser -S -D x{NAME}; adduser -S -D {NAME}x\n",
+        ):
+            again = machine.sh(before + script + account).splitlines()[-3:]
+            assert again[0].endswith(f":{NAME}:/var/lib/{NAME}:/sbin/nologin")
+            assert again[1:] == [NAME, "1"]
+        machine.sh(f"deluser x{NAME}; deluser {NAME}x")
+
+
+@pytest.mark.shellcheck
+def test_every_script_is_shell(machine: Machine, tmp_path: Path) -> None:
+    folder = machine.root.path / "check"
+    folder.mkdir()
+    manifests = (
+        manifest(),
+        manifest(user="root"),
+        manifest(services=()),
+        hooked(
+            **dict.fromkeys((k.replace("-", "_") for k in ("pre-install", "pre-upgrade", "post-upgrade")), "true\n")
+        ),
+        hooked(**USUAL),
+        Manifest(type="static", hook={"post-install": "rc-service nginx restart\n"}),
+    )
+    for number, each in enumerate(manifests):
+        for file in (*service_files(each, NAME), *install_scripts(each, NAME)):
+            if not file.name.endswith(".awk"):
+                (folder / f"{number}.{file.name}").write_text(file.content)
+    machine.root.sh('for file in /check/*; do sh -n "$file"; done')
+    files = sorted(map(str, folder.iterdir()))
+    assert len(files) > 50
+    done = subprocess.run(["shellcheck", "--shell=dash", "--exclude=SC1091", *files], capture_output=True, check=False)
+    assert done.stdout.decode() == ""
