@@ -20,6 +20,8 @@ from tests.building import must_go, private_cache, processes
 pytestmark = pytest.mark.alpine
 
 PATH = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+NAP = f"30.{os.getpid()}5"
+"""Seconds that no other test sleeps."""
 NASTY = [
     "", " ", "a b", "'", '"', "\\", "$HOME", "$(touch x)", "`touch x`", "*", "?[a]", "~", "-n", "--", "-c", "a\nb",
     "\n", "\t", ";", "&", "|", ">x", "<x", "#", "!", "{a,b}", "ünï©ode", "\udcff", "%s", "a=b", "x" * 50_000,
@@ -109,12 +111,12 @@ def test_death_by_a_signal_comes_back(place: Place) -> None:
 def test_what_stays_in_the_background_ends_with_the_program(place: Place) -> None:
     began = time.monotonic()
     # With its stdout, without, and, only in a view, out of its session.
-    script = "sleep 30.5 & sleep 30.5 >/dev/null 2>&1 & echo"
-    script += "; if [ -e /sbin/apk ]; then setsid sleep 30.5 >/dev/null 2>&1 & fi"
+    script = f"sleep {NAP} & sleep {NAP} >/dev/null 2>&1 & echo"
+    script += f"; if [ -e /sbin/apk ]; then setsid sleep {NAP} >/dev/null 2>&1 & fi"
     status, lines = place.output("sh", "-c", script)
     assert (status, len(lines)) == (0, 1)
     assert time.monotonic() - began < 5
-    must_go(lambda: processes("sleep", "30.5"))
+    must_go(lambda: processes("sleep", NAP))
 
 
 def test_leaving_early_ends_the_program(place: Place) -> None:
@@ -125,8 +127,8 @@ def test_leaving_early_ends_the_program(place: Place) -> None:
         raise Interrupted
 
     with pytest.raises(Interrupted):
-        place.call(["sh", "-c", "echo started; sleep 31.5"], PATH, on_line)
-    must_go(lambda: processes("sleep", "31.5"))
+        place.call(["sh", "-c", f"echo started; sleep {NAP}"], PATH, on_line)
+    must_go(lambda: processes("sleep", NAP))
 
 
 @pytest.mark.parametrize("confinement", ["bubblewrap", "chroot"])
@@ -151,9 +153,9 @@ def test_capture_keeps_stdout_and_stderr_apart() -> None:
 def test_capture_stops_waiting(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired):
-        command.capture(["sh", "-c", "sleep 32.5; true"], env=PATH, timeout=0.2)
+        command.capture(["sh", "-c", f"sleep {NAP}; true"], env=PATH, timeout=0.2)
     assert time.monotonic() - began < 5
-    must_go(lambda: processes("sleep", "32.5"))
+    must_go(lambda: processes("sleep", NAP))
 
 
 def test_save_writes_to_a_file(tmp_path: Path) -> None:

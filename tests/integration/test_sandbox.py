@@ -1,0 +1,284 @@
+"""The sandbox: a private view, what a build can reach from it, what is left when it goes."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from pakman import command
+from pakman.buildroots import TOP, User, unprivileged, views
+from pakman.buildroots.sandbox import Confinement, Sandbox
+from pakman.errors import BuildError, UsageError
+from tests.building import must_go, private_cache, processes
+
+pytestmark = pytest.mark.alpine
+
+PATH = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+@pytest.fixture
+def cache(alpine_pristine: Path, tmp_path: Path) -> Path:
+    return private_cache(tmp_path / "cache", alpine_pristine)
+
+
+@pytest.fixture(scope="module", params=["bubblewrap", "chroot"])
+def sandbox(
+    request: pytest.FixtureRequest, alpine_pristine: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Sandbox]:
+    own = private_cache(tmp_path_factory.mktemp("sandbox") / "cache", alpine_pristine)
+    with Sandbox(None, own, os.environ, confinement=request.param) as entered:
+        yield entered
+
+
+def sh(sandbox: Sandbox, script: str, *, user: User = "build") -> list[str]:
+    """Run a script in the sandbox; return what it wrote, its exit status last."""
+    lines: list[str] = []
+    status = sandbox.call(["sh", "-c", script], user=user, env=PATH, on_line=lines.append)
+    return [*lines, str(status)]
+
+
+def test_knows_its_release_and_architecture(sandbox: Sandbox) -> None:
+    assert sandbox.release.startswith("3.")
+    assert sandbox.arch == os.uname().machine
+
+
+def test_a_build_is_nobody_special(sandbox: Sandbox) -> None:
+    assert sh(sandbox, "id -un; id -Gn; touch /etc/x /aport 2>/dev/null || echo refused") == [
+        "pakman-build", "pakman-build", "refused", "0",
+    ]  # fmt: skip
+    assert sh(sandbox, "cd ~pakman-build && touch x && pwd && touch /tmp/y /dev/shm/z && echo x >/dev/null")[-1] == "0"
+
+
+@pytest.mark.parametrize("user", ["root", "build"])
+def test_nobody_can_mount_or_change_the_machine(sandbox: Sandbox, user: User) -> None:
+    tries = ["mount -t tmpfs none /mnt", "mknod /tmp/disk b 8 0", "hostname x", "chroot / true"]
+    for attempt in tries:
+        assert sh(sandbox, f"{attempt} 2>/dev/null", user=user)[-1] != "0", attempt
+
+
+def test_setuid_programs_give_nothing(sandbox: Sandbox) -> None:
+    program = sandbox.path / "usr/bin/setuid-id"
+    program.unlink(missing_ok=True)
+    # busybox drops what it is not asked to keep; curl does not.
+    program.write_bytes((sandbox.path / "usr/bin/curl").read_bytes())
+    program.chmod(0o4755)
+    (sandbox.path / "root/secret").write_text("secret")
+    (sandbox.path / "root/secret").chmod(0o600)
+    assert "secret" not in sh(sandbox, "setuid-id -s file:///root/secret")
+
+
+def test_root_in_it_may_lay_out_a_package(sandbox: Sandbox) -> None:
+    script = "cd /var && mkdir t && touch t/f && chown pakman-build t/f && chmod 4755 t/f && stat -c '%U %a' t/f"
+    assert sh(sandbox, script, user="root") == ["pakman-build 4755", "0"]
+
+
+def test_nothing_of_the_machine_is_there(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    for path in (tmp_path / "secret", Path(__file__), sandbox.path):
+        assert path.exists()
+        assert sh(sandbox, f"test -e '{path}'", user="root") == ["1"]
+    assert sh(sandbox, "find / -name docker.sock 2>/dev/null; true") == ["0"]
+
+
+def test_names_are_resolved_as_on_the_machine(sandbox: Sandbox) -> None:
+    resolv = Path("/etc/resolv.conf")
+    assert (sandbox.path / "etc/resolv.conf").read_text() == (resolv.read_text() if resolv.exists() else "")
+
+
+def test_files_go_in_and_out(sandbox: Sandbox) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        entry = tarfile.TarInfo("a/b c")
+        entry.size, entry.mode = 3, 0o755
+        tar.addfile(entry, io.BytesIO(b"x\0y"))
+    packed.seek(0)
+    sandbox.copy_in(packed, PurePosixPath("/var/in"), user="build")
+    assert sh(sandbox, "stat -c '%U %a' '/var/in/a/b c' /var/in") == ["pakman-build 755", "pakman-build 755", "0"]
+    with sandbox.copy_out(PurePosixPath("/var/in")) as stream, tarfile.open(fileobj=stream) as tar:
+        content = tar.extractfile("./a/b c")
+        assert content is not None
+        assert content.read() == b"x\0y"
+
+
+def test_what_is_no_tar_cannot_go_in(sandbox: Sandbox) -> None:
+    with pytest.raises(BuildError, match="/var/broken cannot be filled in the build root: tar"):
+        sandbox.copy_in(io.BytesIO(b"x" * 1000), PurePosixPath("/var/broken"), user="build")
+    with pytest.raises(BuildError, match="/nowhere cannot be read from the build root"):
+        sandbox.copy_out(PurePosixPath("/nowhere"))
+
+
+def test_a_link_does_not_lead_out(sandbox: Sandbox, tmp_path: Path) -> None:
+    sh(sandbox, f"mkdir /var/pkg; ln -s {tmp_path} /var/pkg/shop; ln -s / /var/link; touch /var/file", user="root")
+    assert sandbox.host_path(PurePosixPath("/var/pkg")) == sandbox.path / "var/pkg"
+    for path in ("/var/pkg/shop", "/var/link/etc", "/var/file", "/var/nothing"):
+        with pytest.raises(BuildError, match="is not the directory that it has to be"):
+            sandbox.host_path(PurePosixPath(path))
+
+
+def test_packages_that_are_there_need_no_network(sandbox: Sandbox) -> None:
+    lines: list[str] = []
+    began = time.monotonic()
+    sandbox.add_packages(["curl", "busybox>1"], lines.append)
+    assert lines[-1].startswith("OK:")
+    assert not any("WARNING" in line for line in lines)
+    sandbox.add_packages([], lines.append)
+    assert time.monotonic() - began < 5
+
+
+def test_packages_that_cannot_be_had_are_named(sandbox: Sandbox) -> None:
+    # Two directories: one that has an index (an empty one), and one that has not.
+    repositories = sandbox.path / "etc/apk/repositories"
+    before = repositories.read_text()
+    try:
+        repositories.write_text("# nothing\n/var/no-repository\n")
+        with pytest.raises(BuildError) as unreachable:
+            sandbox.add_packages(["curl", "no-such-package"], lambda _: None)
+        repositories.write_text("")
+        with pytest.raises(BuildError) as missing:
+            sandbox.add_packages(["no-such-package", "curl>999"], lambda _: None)
+    finally:
+        repositories.write_text(before)
+    assert unreachable.value.message.startswith("the build needs no-such-package, which the Alpine root does not have")
+    assert unreachable.value.message.endswith(": /var/no-repository")
+    assert "--rootfs" in unreachable.value.hint
+    assert "no-such-package, curl>999 (there is curl-" in missing.value.message
+    assert "no repository" in missing.value.message
+    assert "dependencies.build" in missing.value.hint
+
+
+def test_views_do_not_see_each_other_and_go(cache: Path) -> None:
+    with Sandbox(None, cache, os.environ) as one, Sandbox(None, cache, os.environ) as two:
+        sh(one, "touch /etc/mine", user="root")
+        assert sh(two, "test -e /etc/mine") == ["1"]
+        assert (one.path.parent.stat().st_mode & 0o777, one.path != two.path) == (0o700, True)
+    assert list((cache / "views").iterdir()) == []
+
+
+def test_a_view_can_be_kept(cache: Path) -> None:
+    with Sandbox(None, cache, os.environ) as sandbox:
+        sh(sandbox, "touch /etc/mine", user="root")
+        kept = sandbox.keep()
+        assert not kept.exists()
+    assert (kept / "etc/mine").exists()
+    with Sandbox(None, cache, os.environ):
+        pass
+    assert (kept / "etc/mine").exists()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from pakman.buildroots.sandbox import Sandbox
+with Sandbox(None, Path(sys.argv[1]), os.environ, confinement=sys.argv[2]) as sandbox:
+    script = f"setsid sleep {sys.argv[3]} >/dev/null 2>&1 & sleep {sys.argv[3]} & echo started; wait"
+    sandbox.call(["sh", "-c", script], user="build", env={"PATH": "/bin:/usr/bin"}, on_line=lambda line: print(line, flush=True))
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize("confinement", ["bubblewrap", "chroot"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_nothing_survives_a_run_that_was_killed(cache: Path, confinement: Confinement, number: signal.Signals) -> None:
+    nap = f"33.{os.getpid()}5"  # no other test's
+    argv = [sys.executable, "-c", KILLED, str(cache), confinement, nap]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"started\n"
+        (view,) = (cache / "views").iterdir()
+        deadline = time.monotonic() + 10
+        while len(mine := set(processes("sleep", nap))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(mine) >= 2
+        run.send_signal(number)
+    must_go(lambda: mine & set(processes("sleep", nap)))
+    must_go(lambda: views.processes_in(view / "root"))
+    assert view.exists() == (number == signal.SIGKILL)
+    with Sandbox(None, cache, os.environ):
+        assert not view.exists()
+
+
+def test_a_root_that_does_not_work_is_a_sentence(tmp_path: Path) -> None:
+    archive = tmp_path / "root.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        entry = tarfile.TarInfo("etc/alpine-release")
+        entry.size = 2
+        tar.addfile(entry, io.BytesIO(b"3\n"))
+        for name in ("dev", "proc", "tmp"):
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(folder)
+    with (
+        pytest.raises(BuildError, match="the Alpine root does not work") as caught,
+        Sandbox(archive, tmp_path / "cache", os.environ),
+    ):
+        pass
+    assert "--rootfs" in caught.value.hint
+    assert list((tmp_path / "cache/views").iterdir()) == []
+
+
+def test_a_root_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    missing = Sandbox(tmp_path / "none.tar.gz", tmp_path / "cache", os.environ)
+    with pytest.raises(UsageError, match=r"none\.tar\.gz cannot be read: No such file or directory"):
+        missing.__enter__()
+    (tmp_path / "broken.tar.gz").write_bytes(b"x" * 100)
+    broken = Sandbox(tmp_path / "broken.tar.gz", tmp_path / "cache", os.environ)
+    with pytest.raises(BuildError, match=r"tar .* failed"):
+        broken.__enter__()
+
+
+def test_no_room_for_a_view_is_a_sentence(alpine_pristine: Path, tmp_path: Path) -> None:
+    cache = private_cache(tmp_path / "cache", alpine_pristine)
+    (cache / "views").write_text("in the way")
+    with pytest.raises(BuildError, match=r"cache/views cannot be written: File exists") as caught:
+        Sandbox(None, cache, os.environ).__enter__()
+    assert "--cache-dir" in caught.value.hint
+
+
+def test_chroot_is_entered_where_bubblewrap_is_refused(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing = tmp_path / "bin/bwrap"
+    refusing.parent.mkdir()
+    refusing.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    env = {"PATH": f"{refusing.parent}:{os.environ['PATH']}"}
+    with Sandbox(None, cache, env) as sandbox:
+        assert sandbox.confinement == "chroot"
+        assert sh(sandbox, "id -un") == ["pakman-build", "0"]
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(UsageError, match="the sandbox cannot be entered: bwrap: No permissions"):
+        Sandbox(None, cache, env).__enter__()
+    assert list((cache / "views").iterdir()) == []
+
+
+def test_who_is_not_root_gets_a_user_namespace_or_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def program(name: str, script: str) -> None:
+        path = tmp_path / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    env = {"PATH": str(tmp_path)}
+    monkeypatch.setattr(command, "_SYSTEM_PATH", "/nowhere")
+    program("unshare", "exit 0")
+    with pytest.raises(UsageError, match="newuidmap is missing") as missing:
+        unprivileged.as_root_of_a_namespace(["pakman"], env)
+    assert "apt-get install uidmap" in missing.value.hint
+    program("newuidmap", "exit 0")
+    argv = unprivileged.as_root_of_a_namespace(["pakman", "build"], env)
+    assert argv == [str(tmp_path / "unshare"), "--user", "--map-root-user", "--map-auto", "--", "pakman", "build"]
+    program("unshare", "exit 1")
+    with pytest.raises(UsageError, match="refuses user namespaces") as refused:
+        unprivileged.as_root_of_a_namespace(["pakman"], env)
+    assert "/etc/subuid" in refused.value.hint
+
+
+def test_the_top_is_where_a_program_starts(sandbox: Sandbox) -> None:
+    assert sh(sandbox, "pwd") == [str(TOP), "0"]
