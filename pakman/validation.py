@@ -1,6 +1,7 @@
 """A manifest checked: every problem at once, each at its place."""
 
 import datetime
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -35,7 +36,7 @@ def validate(file: Path, *, repository: str | None, today: datetime.date) -> Ver
     Raises UsageError where the file cannot be read.
     """
     content = _content(file)
-    source = content.decode("utf-8-sig", errors="replace")
+    source = content.removeprefix(BOM_UTF8).decode(errors="replace")
     try:
         root, faults = _tree(content)
     except Unreadable as unreadable:
@@ -91,11 +92,11 @@ def _tree(content: bytes) -> tuple[Node, list[Fault]]:
 
 def _text(content: bytes) -> str:
     try:
-        return content.decode("utf-8-sig")
+        return content.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError as error:
-        before = content[: error.start].decode("utf-8-sig", errors="replace")
-        byte = content[error.start]
-        message = f"the manifest is not UTF-8: byte {error.start + 1} is 0x{byte:02x}"
+        before = error.object[: error.start].decode()
+        at = len(content) - len(error.object) + error.start
+        message = f"the manifest is not UTF-8: byte {at + 1} is 0x{content[at]:02x}"
         hint = "save it as UTF-8; editors offer that when saving"
         raise _unreadable("not-utf-8", message, hint, before) from None
 
