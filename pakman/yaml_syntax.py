@@ -214,4 +214,14 @@ def _line_above(lines: list[str], row: int) -> int | None:
 
 
 _COMPARE = "compare indentation, quotes and brackets with those of the lines above"
-_RULES = (_tab, _first_character, _second_colon, _no_colon, _not_closed, _sign, _item_behind_key, _block_text, _list_or_mapping)
+_RULES = (
+    _tab,
+    _first_character,
+    _second_colon,
+    _no_colon,
+    _not_closed,
+    _sign,
+    _item_behind_key,
+    _block_text,
+    _list_or_mapping,
+)
