@@ -1,16 +1,14 @@
-"""A package's service, installed in an Alpine root as apk would: files, account, owners."""
+"""A package's service in an Alpine root: installed as apk would, and run under the real OpenRC."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from pakman.manifest import Manifest
+from pakman.manifest import Command, Manifest, Run, Service
 from pakman.service import install_scripts, service_files
 from tests.integration.conftest import AlpineRoot
-
-SCRIPTS = Path("scripts")
-"""Where in the root the install scripts are put."""
 
 
 def small_copy(pristine: Path, path: Path) -> AlpineRoot:
@@ -34,5 +32,120 @@ def install(root: AlpineRoot, manifest: Manifest, name: str, programs: dict[str,
     for program, content in (programs or {}).items():
         write(root, Path(f"var/lib/{name}/bin/{program}"), content, 0o755)
     for script in install_scripts(manifest, name):
-        write(root, SCRIPTS / script.name, script.content, script.mode)
+        write(root, Path("scripts") / script.name, script.content, script.mode)
     root.sh(f"/scripts/{name}.pre-install 1.0; mkdir -p /var/lib/{name}; chown -R {name}:{name} /var/lib/{name}")
+
+
+NAME = "shop"
+BOOTED = "rm -rf /run/openrc; mkdir -p /run/openrc; touch /run/openrc/softlevel; exec 2>&1\n"
+
+NASTY = (
+    "it's",
+    'a "b"',
+    "$HOME",
+    "$(touch /tmp/owned)",
+    "`id`",
+    "*",
+    "a;b",
+    "",
+    " ",
+    "-p",
+    "\\",
+    "ü",
+    "#",
+    "!x",
+    "{a,b}",
+)
+"""Words that a shell would change if it saw them."""
+
+# Says what it is and goes on until a signal comes; its child ignores TERM.
+WEB = r"""#!/bin/sh
+echo "web $$ $(id -un):$(id -gn) in $PWD, HOME=$HOME, USER=$USER, MODE=${SERVICE_MODE:-}, PATH=$PATH"
+for word in "$@"; do echo "word <$word>"; done
+echo "to stderr" >&2
+echo "again" >>/dev/stderr
+readlink /proc/self/fd/0
+sh -c 'trap "" TERM; exec sleep 1001' &
+trap 'echo terminated; exit 0' TERM
+while :; do /bin/busybox usleep 50000; done
+"""
+
+
+def quoted(word: str) -> str:
+    return "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def manifest(**changes: object) -> Manifest:
+    run = Run(
+        name=NAME,
+        services=(
+            Service("web", "web", call=" ".join(map(quoted, NASTY))),
+            Service("worker", "sleep", path="/bin", call="1002"),
+        ),
+        commands=(
+            Command("show", "show", call=" ".join(map(quoted, NASTY))),
+            Command("fail", "sh", path="/bin", call="-c 'exit 7'"),
+            Command("db-seed", "echo", path="/bin/", call="seeded"),
+            Command("terminal", "sh", path="/bin", call="-c 'test -t 0 && test -t 1 && test -t 2 && echo all of it'"),
+        ),
+    )
+    return Manifest(run=replace(run, **changes))  # type: ignore[arg-type]
+
+
+SHOW = r"""#!/bin/sh
+printf '%s\0' "$(id -un)" "$PWD" "$HOME" "$USER" "$A" "$@"
+"""
+
+
+@dataclass
+class Machine:
+    """A root in which the package's files are installed and OpenRC thinks that it booted."""
+
+    root: AlpineRoot
+    programs: dict[str, str] = field(default_factory=lambda: {"web": WEB, "show": SHOW})
+
+    def install(self, manifest: Manifest) -> None:
+        install(self.root, manifest, NAME, self.programs)
+
+    def settings(self, text: str) -> None:
+        write(self.root, Path(f"etc/{NAME}/env"), text, 0o600)
+
+    def conf(self, text: str) -> None:
+        write(self.root, Path(f"etc/conf.d/{NAME}"), text, 0o644)
+
+    def log(self) -> str:
+        return (self.root.path / f"var/log/{NAME}/current").read_text()
+
+    def run(self, script: str) -> tuple[int, str]:
+        """Run a script as on a booted machine; its processes end with it."""
+        # From a file: what a search among the running processes finds shall not be the script itself.
+        write(self.root, Path("script"), BOOTED + script, 0o755)
+        done = self.root.run("/bin/sh", "/script", timeout=60)
+        noise = ("cgroup", "Caching service dependencies", "non existent service 'dev'")
+        lines = done.stdout.decode().splitlines()
+        return done.returncode, "\n".join(line for line in lines if not any(word in line for word in noise))
+
+    def sh(self, script: str) -> str:
+        status, out = self.run("set -e\n" + script)
+        assert status == 0, out
+        return out
+
+
+# The supervised process as OpenRC knows it, once it is the service itself.
+PID = f"""
+pid() {{
+    for i in $(seq 100); do
+        pid=$(cat /run/openrc/options/{NAME}/child_pid 2>/dev/null) || pid=0
+        words=$(tr '\\0' ' ' </proc/$pid/cmdline) 2>/dev/null || words=
+        case "$words" in
+        *libexec* | *"busybox su"* | *supervise-daemon* | "") busybox usleep 50000 ;;
+        *) echo $pid; return ;;
+        esac
+    done
+    echo "no service"; ps; exit 9
+}}
+gone() {{
+    for i in $(seq 100); do kill -0 $1 2>/dev/null || return 0; busybox usleep 50000; done
+    echo "$1 is still there"; exit 9
+}}
+"""

@@ -1,4 +1,4 @@
-"""The service contract, kept by the generated scripts under the real OpenRC: supervision, commands, apk's scripts."""
+"""The service contract, kept by the generated scripts under the real OpenRC: supervision and commands."""
 
 from __future__ import annotations
 
@@ -10,113 +10,18 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pakman.manifest import Command, Manifest, Run, Service
-from pakman.service import install_scripts, service_files
-from tests.integration.conftest import _BWRAP, AlpineRoot
-from tests.services import install, small_copy, write
+from pakman.manifest import Command
+from pakman.service import service_files
+from tests.integration.conftest import _BWRAP
+from tests.services import NAME, NASTY, PID, Machine, manifest, quoted, small_copy, write
 
 pytestmark = pytest.mark.alpine
-
-NAME = "shop"
-BOOTED = "rm -rf /run/openrc; mkdir -p /run/openrc; touch /run/openrc/softlevel; exec 2>&1\n"
-
-NASTY = (
-    "it's",
-    'a "b"',
-    "$HOME",
-    "$(touch /tmp/owned)",
-    "`id`",
-    "*",
-    "a;b",
-    "",
-    " ",
-    "-p",
-    "\\",
-    "ü",
-    "#",
-    "!x",
-    "{a,b}",
-)
-"""Words that a shell would change if it saw them."""
-
-# Says what it is and goes on until a signal comes; its child ignores TERM.
-WEB = r"""#!/bin/sh
-echo "web $$ $(id -un):$(id -gn) in $PWD, HOME=$HOME, USER=$USER, MODE=${SERVICE_MODE:-}, PATH=$PATH"
-for word in "$@"; do echo "word <$word>"; done
-echo "to stderr" >&2
-echo "again" >>/dev/stderr
-readlink /proc/self/fd/0
-sh -c 'trap "" TERM; exec sleep 1001' &
-trap 'echo terminated; exit 0' TERM
-while :; do /bin/busybox usleep 50000; done
-"""
-
-
-def quoted(word: str) -> str:
-    return "'" + word.replace("'", "'\"'\"'") + "'"
-
-
-def manifest(**changes: object) -> Manifest:
-    run = Run(
-        name=NAME,
-        services=(
-            Service("web", "web", call=" ".join(map(quoted, NASTY))),
-            Service("worker", "sleep", path="/bin", call="1002"),
-        ),
-        commands=(
-            Command("show", "show", call=" ".join(map(quoted, NASTY))),
-            Command("fail", "sh", path="/bin", call="-c 'exit 7'"),
-            Command("db-seed", "echo", path="/bin/", call="seeded"),
-            Command("terminal", "sh", path="/bin", call="-c 'test -t 0 && test -t 1 && test -t 2 && echo all of it'"),
-        ),
-    )
-    return Manifest(run=replace(run, **changes))  # type: ignore[arg-type]
-
-
-SHOW = r"""#!/bin/sh
-printf '%s\0' "$(id -un)" "$PWD" "$HOME" "$USER" "$A" "$@"
-"""
-
-
-@dataclass
-class Machine:
-    """A root in which the package's files are installed and OpenRC thinks that it booted."""
-
-    root: AlpineRoot
-    programs: dict[str, str] = field(default_factory=lambda: {"web": WEB, "show": SHOW})
-
-    def install(self, manifest: Manifest) -> None:
-        install(self.root, manifest, NAME, self.programs)
-
-    def settings(self, text: str) -> None:
-        write(self.root, Path(f"etc/{NAME}/env"), text, 0o600)
-
-    def conf(self, text: str) -> None:
-        write(self.root, Path(f"etc/conf.d/{NAME}"), text, 0o644)
-
-    def log(self) -> str:
-        return (self.root.path / f"var/log/{NAME}/current").read_text()
-
-    def run(self, script: str) -> tuple[int, str]:
-        """Run a script as on a booted machine; its processes end with it."""
-        # From a file: what a search among the running processes finds shall not be the script itself.
-        write(self.root, Path("script"), BOOTED + script, 0o755)
-        done = self.root.run("/bin/sh", "/script", timeout=60)
-        noise = ("cgroup", "Caching service dependencies", "non existent service 'dev'")
-        lines = done.stdout.decode().splitlines()
-        return done.returncode, "\n".join(line for line in lines if not any(word in line for word in noise))
-
-    def sh(self, script: str) -> str:
-        status, out = self.run("set -e\n" + script)
-        assert status == 0, out
-        return out
 
 
 @pytest.fixture
@@ -124,26 +29,6 @@ def machine(alpine_pristine: Path, tmp_path: Path) -> Iterator[Machine]:
     root = small_copy(alpine_pristine, tmp_path / "alpine")
     yield Machine(root)
     shutil.rmtree(root.path)
-
-
-# The supervised process as OpenRC knows it, once it is the service itself.
-PID = f"""
-pid() {{
-    for i in $(seq 100); do
-        pid=$(cat /run/openrc/options/{NAME}/child_pid 2>/dev/null) || pid=0
-        words=$(tr '\\0' ' ' </proc/$pid/cmdline) 2>/dev/null || words=
-        case "$words" in
-        *libexec* | *"busybox su"* | *supervise-daemon* | "") busybox usleep 50000 ;;
-        *) echo $pid; return ;;
-        esac
-    done
-    echo "no service"; ps; exit 9
-}}
-gone() {{
-    for i in $(seq 100); do kill -0 $1 2>/dev/null || return 0; busybox usleep 50000; done
-    echo "$1 is still there"; exit 9
-}}
-"""
 
 
 def test_a_service_starts_stays_and_stops(machine: Machine) -> None:
@@ -407,192 +292,3 @@ def test_commands_without_services(machine: Machine) -> None:
     machine.install(manifest(services=()))
     assert machine.run(f"rc-service {NAME} db-seed")[1].endswith("seeded")
     machine.sh(f"rc-service {NAME} start; rc-service {NAME} status; rc-service {NAME} stop")
-
-
-# --- apk's scripts, in the order in which apk runs them ---
-
-
-def hooked(**hooks: str) -> Manifest:
-    return replace(manifest(), hook={kind.replace("_", "-"): text for kind, text in hooks.items()})
-
-
-# As public manifests have them.
-USUAL = {
-    "post_install": f"rc-update add {NAME}\nrc-service {NAME} migrate\n",
-    "pre_upgrade": f"rc-service {NAME} stop\n",
-    "post_upgrade": f"rc-service {NAME} migrate\nrc-service {NAME} start\n",
-    "post_deinstall": f"rc-service {NAME} stop\nrc-update del {NAME}\n",
-}
-
-
-def migrating(manifest: Manifest, binary: str = "true") -> Manifest:
-    assert manifest.run is not None
-    return replace(manifest, run=replace(manifest.run, commands=(Command("migrate", binary, path="/bin"),)))
-
-
-SCRIPTS = f"""
-script() {{ [ ! -e /scripts/{NAME}.$1 ] || (cd / && /scripts/{NAME}.$1 1.0 0.9); }}
-state() {{ rc-service {NAME} status >/dev/null 2>&1 && echo "$1: runs" || echo "$1: stopped"; }}
-enabled() {{ ls /etc/runlevels/*/{NAME} 2>/dev/null || echo "not enabled"; }}
-"""
-
-
-@pytest.mark.parametrize("hooks", [{}, USUAL], ids=["defaults", "usual"])
-def test_the_life_of_a_package(machine: Machine, hooks: dict[str, str]) -> None:
-    machine.install(migrating(hooked(**hooks)))
-    out = machine.sh(
-        SCRIPTS
-        + PID
-        + f"""
-        script post-install; enabled; state installed
-        rc-service {NAME} start; first=$(pid)
-        script pre-upgrade; state upgrading; script post-upgrade; state upgraded; [ "$first" != "$(pid)" ]
-        ls /run/*.was-running 2>/dev/null || echo forgotten
-        rc-service {NAME} stop
-        script pre-upgrade; script post-upgrade; state "upgraded while stopped"
-        rc-service {NAME} start; pid >/dev/null
-        mkdir -p /var/lib/pakman/{NAME}; touch /var/lib/pakman/{NAME}/environment
-        script pre-deinstall; state removing; enabled
-        rm -r /usr/libexec/{NAME} /var/lib/{NAME}
-        script post-deinstall
-        rm /etc/init.d/{NAME}
-        script post-deinstall; echo "without an init script, too"
-        ps -o args | grep -E 'supervise-daemon|sleep' | grep -v grep || echo no process
-        ls -d /var/lib/pakman || echo no copy
-        find /run /etc/runlevels /etc/init.d -name '*{NAME}*' | grep . || echo no trace
-        grep -c '^{NAME}:' /etc/passwd
-        """
-    )
-    lines = out.splitlines()
-    for expected in (
-        f"/etc/runlevels/default/{NAME}",
-        "installed: stopped",
-        "upgrading: stopped",
-        "upgraded: runs",
-        "forgotten",
-        "upgraded while stopped: stopped",
-        "removing: stopped",
-        "not enabled",
-        "without an init script, too",
-        "no process",
-        "no copy",
-    ):
-        assert expected in lines, out
-    assert lines[-1] == "1"
-    assert "no trace" in lines, out
-
-
-def test_a_migration_that_fails_starts_nothing(machine: Machine) -> None:
-    machine.install(migrating(hooked(**USUAL), "false"))
-    upgrade = SCRIPTS + f"rc-service {NAME} start; script pre-upgrade; script post-upgrade || echo failed; state then\n"
-    out = machine.sh(upgrade + "[ -e /run/shop.was-running ] && echo remembered")
-    assert out.splitlines()[-3:] == ["failed", "then: stopped", "remembered"]
-    # The next version, which is right, starts: the service was to run.
-    machine.install(migrating(hooked(**USUAL)))
-    out = machine.sh(SCRIPTS + "script pre-upgrade; script post-upgrade; state then")
-    assert out.splitlines()[-1] == "then: runs"
-
-
-def test_a_service_that_had_died_is_started_by_an_upgrade(machine: Machine) -> None:
-    machine.install(manifest())
-    out = machine.sh(
-        SCRIPTS
-        + f"mkdir -p /run/openrc/failed; ln -s /etc/init.d/{NAME} /run/openrc/failed/{NAME}; "
-        + "script pre-upgrade; script post-upgrade; state then"
-    )
-    assert out.splitlines()[-1] == "then: runs"
-
-
-def test_an_upgrade_restarts_what_its_own_hook_did_not_stop(machine: Machine) -> None:
-    machine.install(hooked(pre_upgrade="echo 'no stop here'\n"))
-    out = machine.sh(
-        SCRIPTS
-        + PID
-        + f"""
-        rc-service {NAME} start; first=$(pid)
-        script pre-upgrade; [ $first = $(pid) ]
-        script post-upgrade; [ $first != $(pid) ]; state then
-        """
-    )
-    assert out.splitlines()[-1] == "then: runs"
-
-
-@pytest.mark.parametrize("hooks", [{}, USUAL], ids=["defaults", "usual"])
-@pytest.mark.parametrize("openrc", ["absent", "not running"])
-def test_scripts_do_nothing_where_openrc_is_not(machine: Machine, hooks: dict[str, str], openrc: str) -> None:
-    machine.install(migrating(hooked(**hooks), "false"))
-    hide = "rm -f /sbin/openrc-run /sbin/rc-service /sbin/rc-update\n" if openrc == "absent" else ""
-    out = machine.sh(
-        SCRIPTS
-        + f"""
-        rm -r /run/openrc
-        {hide}
-        for kind in pre-install post-install; do script $kind; done
-        enabled
-        for kind in pre-upgrade post-upgrade pre-deinstall; do script $kind; done
-        rm -r /usr/libexec/{NAME} /var/lib/{NAME} /etc/init.d/{NAME}
-        script post-deinstall
-        enabled
-        echo the end
-        """
-    )
-    assert out.endswith("not enabled\nthe end")
-    assert out.count("not enabled") == (2 if openrc == "absent" else 1)
-    if openrc != "absent":
-        # A chroot in which an image is made: enabled for its first boot.
-        assert f"/etc/runlevels/default/{NAME}" in out
-
-
-def test_hooks_run_as_written(machine: Machine) -> None:
-    said = "  $(id) `id` {{ name }} {% raw %} ${#x}"
-    hook = f"""printf '<%s>\\n' "$@"\ncat <<'END'\n{said}\nEND\nfalse\necho not here"""
-    machine.install(hooked(post_install=hook))
-    assert machine.run(f"/scripts/{NAME}.post-install '1.0 x' 2") == (1, f"<1.0 x>\n<2>\n{said}")
-
-
-def test_the_account(machine: Machine) -> None:
-    machine.install(manifest())
-    account = f"grep '^{NAME}:' /etc/passwd; id -gn {NAME}; grep -c '^{NAME}:' /etc/group\n"
-    remove = f"deluser {NAME}; delgroup {NAME} 2>/dev/null || :\n"
-    entry, *_ = out = machine.sh(account).splitlines()
-    assert entry.endswith(f":{NAME}:/var/lib/{NAME}:/sbin/nologin")
-    assert 100 <= int(entry.split(":")[2]) < 1000
-    assert out[1:] == [NAME, "1"]
-    for kind in ("pre-install", "pre-upgrade"):
-        script = f"/scripts/{NAME}.{kind} 1.0\n"
-        # It is there already; nothing is; the group is; only others are, whose names are like it.
-        for before in (
-            "",
-            remove,
-            f"{remove}addgroup -S {NAME}\n",
-            f"{remove}adduser -S -D x{NAME}; adduser -S -D {NAME}x\n",
-        ):
-            again = machine.sh(before + script + account).splitlines()[-3:]
-            assert again[0].endswith(f":{NAME}:/var/lib/{NAME}:/sbin/nologin")
-            assert again[1:] == [NAME, "1"]
-        machine.sh(f"deluser x{NAME}; deluser {NAME}x")
-
-
-@pytest.mark.shellcheck
-def test_every_script_is_shell(machine: Machine, tmp_path: Path) -> None:
-    folder = machine.root.path / "check"
-    folder.mkdir()
-    manifests = (
-        manifest(),
-        manifest(user="root"),
-        manifest(services=()),
-        hooked(
-            **dict.fromkeys((k.replace("-", "_") for k in ("pre-install", "pre-upgrade", "post-upgrade")), "true\n")
-        ),
-        hooked(**USUAL),
-        Manifest(type="static", hook={"post-install": "rc-service nginx restart\n"}),
-    )
-    for number, each in enumerate(manifests):
-        for file in (*service_files(each, NAME), *install_scripts(each, NAME)):
-            if not file.name.endswith(".awk"):
-                (folder / f"{number}.{file.name}").write_text(file.content)
-    machine.root.sh('for file in /check/*; do sh -n "$file"; done')
-    files = sorted(map(str, folder.iterdir()))
-    assert len(files) > 50
-    done = subprocess.run(["shellcheck", "--shell=dash", "--exclude=SC1091", *files], capture_output=True, check=False)
-    assert done.stdout.decode() == ""
