@@ -1,4 +1,4 @@
-"""`make bench`: every benchmark in turn, each in a process of its own; the status says whether all promises are kept."""
+"""`make bench`: every benchmark in turn, each in a process of its own; the status says if all promises are kept."""
 
 from __future__ import annotations
 

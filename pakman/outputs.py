@@ -13,7 +13,6 @@ from pakman.errors import PakmanError
 from pakman.publish import Publication
 from pakman.repository import Repository
 
-
 _LEFT_OUT = "the manifest's architectures leave out this one"
 
 

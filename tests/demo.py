@@ -1,7 +1,7 @@
 """`make demo`: two applications, from instellar.yml to packages that the real apk installs, upgrades and removes.
 
-Everything is real: pakman's command line, git, an S3 server, apk and OpenRC in an Alpine root. What it says is a handful of
-lines with sizes and seconds; the last is the line a user would put into /etc/apk/repositories.
+Everything is real: pakman's command line, git, an S3 server, apk and OpenRC in an Alpine root. What it says is a
+handful of lines with sizes and seconds; the last is the line a user would put into /etc/apk/repositories.
 """
 
 from __future__ import annotations
