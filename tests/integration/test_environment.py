@@ -277,6 +277,13 @@ def test_a_token_cannot_become_another_header_or_option(instance: Instance) -> N
         assert token not in said
 
 
+def test_no_configuration_of_curl_is_read(instance: Instance) -> None:
+    from_service(instance)
+    (instance.root.path / "tmp/.curlrc").write_text('output = "/tmp/owned"\n')
+    assert instance.environment(env={"CURL_HOME": "/tmp"}) == ({"A": b"service"}, "")
+    assert not (instance.root.path / "tmp/owned").exists()
+
+
 def test_uplink_without_an_address_is_said(instance: Instance) -> None:
     instance.configure(managed_by="uplink")
     status, _, said = instance.run(f". /var/lib/{NAME}/bin/environment")
