@@ -1,4 +1,4 @@
-"""The only place that runs a program: always an argument list, always an explicit environment.
+"""The only place that runs a program: always an argument list, an explicit environment, and umask 022.
 
 Every program gets a session of its own, so that a Ctrl-C in the terminal reaches only pakman, which then ends what it
 started; and nothing that a program leaves behind in its process group outlives the call.
@@ -162,7 +162,14 @@ def _session(
     stderr: IO[bytes] | int,
 ) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        list(argv), env=dict(env), cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
+        list(argv),
+        env=dict(env),
+        cwd=cwd,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+        umask=0o022,
     )
     try:
         yield process

@@ -101,6 +101,5 @@ def _enter(root: str, uid: int, gid: int, kept: int, cwd: str, program: list[str
         raise OSError(ctypes.get_errno(), "no_new_privs is refused")
     # After the change of user, which resets it.
     libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    os.umask(0o022)
     env = dict(os.fsdecode(variable).split("=", 1) for variable in given)
     command.replace(program, env={**env, "PWD": cwd})

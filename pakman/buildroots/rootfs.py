@@ -43,7 +43,8 @@ def unpacked(archive: Path | None, cache: Path, env: Mapping[str, str]) -> Path:
             unpacking = scratch.make(root.parent, f"{root.name}.")
             try:
                 tree = unpacking.path / "root"
-                tree.mkdir(mode=0o755)
+                tree.mkdir()
+                tree.chmod(0o755)  # whatever the umask is: an Alpine user has to get through
                 if archive is not None:
                     _untar(archive, tree, env)
                 else:

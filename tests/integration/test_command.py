@@ -189,6 +189,18 @@ def test_the_directory_in_the_root(roots: Mapping[Confinement, Sandbox], confine
         assert lines == [str(cwd), str(cwd)]
 
 
+def test_the_umask_is_always_the_same(roots: Mapping[Confinement, Sandbox]) -> None:
+    before = os.umask(0o077)
+    try:
+        lines: list[str] = []
+        command.stream(["sh", "-c", "umask"], env=PATH, on_line=lines.append)
+        for sandbox in roots.values():
+            sandbox.call(["sh", "-c", "umask"], user="build", env=PATH, on_line=lines.append)
+    finally:
+        os.umask(before)
+    assert lines == ["0022", "0022", "0022"]
+
+
 def test_signals_that_pakman_gets_are_not_the_childs() -> None:
     """A Ctrl-C in the terminal goes to a process group: the child has one of its own."""
     lines: list[str] = []
