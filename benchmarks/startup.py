@@ -1,8 +1,7 @@
 """Start-up against the bare interpreter's: `pakman --version`, and `pakman validate` on a manifest of about 100 lines.
 
 Run it as `python -m benchmarks.startup`. The commands take turns, and each is given by the median of its rounds. They
-are run as `python -m pakman`, with bytecode at hand, as in any installation: what the launcher that an installer writes
-does before it calls us is not ours.
+are run by the launcher that pip wrote, with bytecode at hand, as in any installation.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pakman-startup.") as name:
         file = Path(name) / "instellar.yml"
         file.write_text(FULL)
-        pakman = [sys.executable, "-m", "pakman"]
+        pakman = [str(Path(sys.executable).with_name("pakman"))]
         commands = {
             "bare": [sys.executable, "-c", "pass"],
             "--version": [*pakman, "--version"],

@@ -45,17 +45,26 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, hint=f"see `{self.prog} --help`")
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help as it was written, and as wide as it was written: asking the terminal imports four modules each time."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=100)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser for everything behind `pakman`."""
     top = _Parser(
         prog="pakman",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
     top.add_argument("--version", action="store_true", help="print pakman's version and exit")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
+    commands = top.add_subparsers(
+        prog="pakman", dest="command", metavar="COMMAND", title="commands", parser_class=_Parser
+    )
     add: Callable[[_Commands], None]
     for add in (_validate, _generate, _build, _push, _run, _inspect, _keygen):
         add(commands)
@@ -71,7 +80,7 @@ def _command(commands: _Commands, name: str, summary: str, text: str, epilog: st
         help=summary,
         description=text,
         epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
 

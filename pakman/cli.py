@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from types import FrameType
 
 from pakman import __version__
 
@@ -25,6 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"pakman {__version__}")
         return 0
+    import os
+    import signal
+
     from pakman import commands
     from pakman.errors import PakmanError
 
@@ -48,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
         return commands.report_bug(error, os.environ)
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
+def _terminate(_number: int, _frame: object) -> None:
+    import signal
+
     # Once is enough: a second SIGTERM must not interrupt the cleaning up.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from pakman.errors import ManifestError, PakmanError, SigningError
 
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
     from pakman.bucket import Bucket
-    from pakman.manifest import Manifest, Reading
+    from pakman.manifest import Manifest
     from pakman.progress import Progress
     from pakman.project import Project
     from pakman.publish import Publication
@@ -108,42 +107,44 @@ def _in_github(env: Env) -> bool:
 
 
 def _validate(args: argparse.Namespace, env: Env) -> int:
-    from pakman import problems
+    from pakman import problems, validation
 
-    reading = _read(args, env)
+    # Not `manifest.read`: a verdict needs no dataclasses, and importing those takes as long as the checks.
+    verdict = validation.validate(args.file, repository=_repository(args, env), today=_today())
     if args.format == "json":
-        print(problems.json(reading.problems))
+        print(problems.json(verdict.problems))
     elif args.format == "github":
         from pakman import github
 
-        print(github.annotations(reading.problems), end="")
-    elif reading.problems:
-        print(problems.text(reading.problems, reading.source))
+        print(github.annotations(verdict.problems), end="")
+    elif verdict.problems:
+        print(problems.text(verdict.problems, verdict.source))
     if args.format == "text":
-        errors = sum(problem.severity == "error" for problem in reading.problems)
-        warnings = len(reading.problems) - errors
-        verdict = "is valid" if reading.manifest is not None else "is not valid"
-        print(f"{args.file} {verdict}: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
-    return 0 if reading.manifest is not None else ManifestError.exit_code
+        errors = sum(problem.severity == "error" for problem in verdict.problems)
+        warnings = len(verdict.problems) - errors
+        is_valid = "is valid" if verdict.valid else "is not valid"
+        print(f"{args.file} {is_valid}: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
+    return 0 if verdict.valid else ManifestError.exit_code
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
-def _read(args: argparse.Namespace, env: Env) -> Reading:
-    from pakman import manifest
-
+def _repository(args: argparse.Namespace, env: Env) -> str | None:
     # Only GITHUB_REPOSITORY and the flag: asking git would run a program for the sake of one warning.
-    repository = (args.project or env.get("GITHUB_REPOSITORY") or "").rpartition("/")[2] or None
-    return manifest.read(args.file, repository=repository, today=datetime.datetime.now(datetime.UTC).date())
+    return (args.project or env.get("GITHUB_REPOSITORY") or "").rpartition("/")[2] or None
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.UTC).date()
 
 
 def _valid(args: argparse.Namespace, env: Env, progress: Progress) -> Manifest:
     """Return the manifest; raise ManifestError once its problems have been printed."""
-    from pakman import problems
+    from pakman import manifest, problems
 
-    reading = _read(args, env)
+    reading = manifest.read(args.file, repository=_repository(args, env), today=_today())
     if reading.problems:
         if _in_github(env):
             from pakman import github
@@ -244,7 +245,7 @@ def _built(args: argparse.Namespace, env: Env, progress: Progress) -> tuple[Repo
         rootfs=args.rootfs,
         cache=_cache(args, env),
         key=key,
-        today=datetime.datetime.now(datetime.UTC).date(),
+        today=_today(),
         progress=progress,
         keep=args.keep,
         env=env,
@@ -285,6 +286,8 @@ def _push(args: argparse.Namespace, env: Env) -> int:
     repositories = repository.read(args.directory)
     publication = _pushed(repositories, _bucket(args, env), _progress(env, quiet_stdout=args.format == "json"))
     if args.format == "json":
+        import json
+
         print(json.dumps(publication.as_json(), indent=2))
     else:
         print("\n".join(outputs.how_to_install(repositories[0], publication)))

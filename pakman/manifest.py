@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pakman import stack, validation
-from pakman.doubts import SERVICE_DEPENDENCIES as SERVICE_DEPENDENCIES
 from pakman.problems import Problem
+from pakman.validation.doubts import SERVICE_DEPENDENCIES as SERVICE_DEPENDENCIES
 
 HOOKS = ("pre-install", "post-install", "pre-upgrade", "post-upgrade", "pre-deinstall", "post-deinstall")
 """The six suffixes of `install=` in an APKBUILD, and the keys of `hook`."""

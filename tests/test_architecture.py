@@ -12,12 +12,12 @@ PACKAGE = Path(__file__).parents[1] / "pakman"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("pakman", "errors", "version", "stack", "names"),
     (
-        "problems", "yaml_tree", "yaml_syntax", "yaml_reader", "schema", "old_dialect", "explanations", "checks", "doubts",
-        "validation", "manifest", "project", "repository", "templating", "service", "recipe", "apk", "arguments",
+        "problems", "validation", "manifest", "project", "repository", "templating", "service", "recipe", "apk",
+        "arguments",
     ),
     (
-        "command", "git", "detection", "scratch", "github", "signing", "snapshot", "buildroots", "builders", "bucket", "inspect",
-        "progress",
+        "command", "git", "detection", "scratch", "github", "signing", "snapshot", "buildroots", "builders", "bucket",
+        "inspect", "progress",
     ),
     ("build", "generate", "publish", "outputs"),
     ("cli", "commands", "__main__"),

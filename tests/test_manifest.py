@@ -11,11 +11,11 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pakman import manifest, problems, stack, validation, yaml_reader
+from pakman import manifest, problems, stack, validation
 from pakman.errors import UsageError
 from pakman.manifest import Build, Command, Dependencies, Manifest, Run, Service
-from pakman.validation import Verdict
-from pakman.yaml_tree import Unreadable
+from pakman.validation import Verdict, yaml_reader
+from pakman.validation.yaml_tree import Unreadable
 from tests.manifests import FULL, LEAST, TODAY, changed, scribbled, trees
 
 BAD = sorted((Path(__file__).parent / "bad").glob("*.yml"))

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from pakman import explanations, manifest, schema, version
+from pakman import manifest, version
+from pakman.validation import explanations, schema
 from tests.manifests import FULL, LEAST, changed, trees
 
 SCHEMA = schema.load()
@@ -95,8 +96,9 @@ def test_a_keyword_that_is_not_known_is_never_accepted() -> None:
 
 @given(st.from_regex(r"[!]?[a-z0-9._+-]{1,8}(([<>=~]{1,2})[0-9a-z._-]{0,6})?", fullmatch=True))
 def test_the_nearest_dependency_is_one(word: str) -> None:
-    from pakman import checks, names
-    from pakman.yaml_reader import parse
+    from pakman import names
+    from pakman.validation import checks
+    from pakman.validation.yaml_reader import parse
 
     nearest = names.nearest_dependency(word)
     if nearest:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,12 +59,14 @@ class Application:
     path: Path
     env: dict[str, str]
 
-    def pakman(self, *argv: str, status: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
+    def pakman(
+        self, *argv: str, status: int = 0, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run pakman here; it must exit with `status`."""
         done = subprocess.run(
             [sys.executable, "-m", "pakman", *argv],
             cwd=self.path,
-            env={**self.env, **env},
+            env={**self.env, **(env or {})},
             capture_output=True,
             text=True,
             check=False,
@@ -140,7 +143,7 @@ def test_what_looks_like_shell_is_only_text(
     outputs, summary = tmp_path / "outputs", tmp_path / "summary"
     application.pakman(
         "run", *build_flags(tmp_path), "--bucket", f"s3://{bucket}", "--output", str(tmp_path / "packages"),
-        GITHUB_OUTPUT=str(outputs), GITHUB_STEP_SUMMARY=str(summary), **s3_server.env,
+        env={"GITHUB_OUTPUT": str(outputs), "GITHUB_STEP_SUMMARY": str(summary), **s3_server.env},
     )  # fmt: skip
     found = demo.parsed(outputs.read_text())
     with running_machine(alpine_pristine, tmp_path / "machine") as machine:
@@ -184,7 +187,10 @@ def test_a_secret_is_nowhere_but_where_it_was_given(
     done = application.pakman(
         "run", "--project", "acme/shop", "--cache-dir", str(CACHE), "--bucket", f"s3://{bucket}",
         "--output", str(tmp_path / "packages"),
-        PAKMAN_SIGNING_KEY=private, GITHUB_OUTPUT=str(outputs), GITHUB_STEP_SUMMARY=str(summary), **s3_server.env,
+        env={
+            "PAKMAN_SIGNING_KEY": private, "GITHUB_OUTPUT": str(outputs), "GITHUB_STEP_SUMMARY": str(summary),
+            **s3_server.env,
+        },
     )  # fmt: skip
     said = done.stdout + done.stderr + outputs.read_text() + summary.read_text()
     alpine_root.path.joinpath("all").mkdir()
@@ -209,7 +215,7 @@ def test_pushing_wants_a_key_to_keep(
 ) -> None:
     done = application.pakman(
         "run", "--project", "acme/shop", "--cache-dir", str(CACHE), "--bucket", f"s3://{bucket}", "--output",
-        str(tmp_path / "packages"), status=5, **s3_server.env,
+        str(tmp_path / "packages"), status=5, env=s3_server.env,
     )  # fmt: skip
     assert "pushing needs a signing key of your own" in done.stderr
     assert "pakman keygen" in done.stderr
@@ -220,7 +226,7 @@ def test_an_architecture_that_the_manifest_leaves_out_is_skipped(application: Ap
     manifest.write_text(manifest.read_text() + "architectures: [s390x]\n")
     outputs = tmp_path / "outputs"
     done = application.pakman(
-        "run", *build_flags(tmp_path), "--output", str(tmp_path / "packages"), GITHUB_OUTPUT=str(outputs)
+        "run", *build_flags(tmp_path), "--output", str(tmp_path / "packages"), env={"GITHUB_OUTPUT": str(outputs)}
     )
     assert "nothing to build on" in done.stderr
     assert demo.parsed(outputs.read_text())["skipped"] == "the manifest's architectures leave out this one"
@@ -236,7 +242,7 @@ def test_a_failing_build_says_what_failed_and_leaves_nothing(application: Applic
         "--output",
         str(tmp_path / "packages"),
         status=4,
-        GITHUB_STEP_SUMMARY=str(summary),
+        env={"GITHUB_STEP_SUMMARY": str(summary)},
     )
     assert "almost" in done.stderr
     assert "pakman failed" in summary.read_text()

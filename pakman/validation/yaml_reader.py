@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from pakman.yaml_tree import Fault, Node, Unreadable, path_text, quoted, shown
+from pakman.validation.yaml_tree import Fault, Node, Unreadable, path_text, quoted, shown
 
 MAX_DEPTH = 40
 """How deep lists and mappings may be in each other. A manifest needs eight."""
@@ -48,7 +48,7 @@ class _Builder:
             while self.loader.check_event():
                 self.take(self.loader.get_event())
         except yaml.YAMLError as error:
-            from pakman import yaml_syntax
+            from pakman.validation import yaml_syntax
 
             raise Unreadable(yaml_syntax.explain(error, self.source, self.path())) from None
         return self.root, self.faults

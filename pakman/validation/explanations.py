@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from jsonschema import Draft202012Validator
 
-from pakman import names, old_dialect
-from pakman.schema import Schema
-from pakman.yaml_reader import reading
-from pakman.yaml_tree import Fault, Node, path_text, quoted, shown
+from pakman import names
+from pakman.validation import old_dialect
+from pakman.validation.schema import Schema
+from pakman.validation.yaml_reader import reading
+from pakman.validation.yaml_tree import Fault, Node, path_text, quoted, shown
 
 
 class _Violation(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pakman import names, stack
-from pakman.yaml_tree import Fault, Node, path_text, quoted, shown
+from pakman.validation.yaml_tree import Fault, Node, path_text, quoted, shown
 
 
 def errors(root: Node) -> Iterator[Fault]:

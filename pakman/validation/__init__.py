@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pakman import checks, doubts, schema, yaml_reader
 from pakman.errors import UsageError
 from pakman.problems import Problem
-from pakman.yaml_tree import Fault, Node, Unreadable
+from pakman.validation import checks, doubts, schema, yaml_reader
+from pakman.validation.yaml_tree import Fault, Node, Unreadable
 
 MAX_BYTES = 1024 * 1024
 
@@ -43,7 +43,7 @@ def validate(file: Path, *, repository: str | None, today: datetime.date) -> Ver
         return Verdict(tuple(_problems(file, "error", [unreadable.fault])), source[:MAX_BYTES], {})
     rules = schema.load()
     if not schema.accepts(rules, root.value):
-        from pakman import explanations
+        from pakman.validation import explanations
 
         faults += explanations.explain(root, rules)
     # A check that stumbles over what has been reported already has nothing to add.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from pakman.yaml_tree import Fault, quoted, shown
+from pakman.validation.yaml_tree import Fault, quoted, shown
 
 
 class _Stop(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-_FILE = Path(__file__).parent / "schemas/instellar.schema.json"
+_FILE = Path(__file__).parents[1] / "schemas/instellar.schema.json"
 
 
 def load() -> Schema:

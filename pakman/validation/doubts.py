@@ -6,8 +6,8 @@ import datetime
 from collections.abc import Iterator
 
 from pakman import names, stack
-from pakman.checks import fault, is_main
-from pakman.yaml_tree import Fault, Node, quoted, shown
+from pakman.validation.checks import fault, is_main
+from pakman.validation.yaml_tree import Fault, Node, quoted, shown
 
 SERVICE_DEPENDENCIES = ("curl",)
 """What the scripts of a service need in the installed system; added to dependencies.runtime where it is not there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pakman.yaml_tree import Node, quoted
+from pakman.validation.yaml_tree import Node, quoted
 
 
 def hint(path: str, node: Node, root: Node) -> str | None:
