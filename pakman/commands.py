@@ -107,6 +107,10 @@ def _in_github(env: Env) -> bool:
 
 
 def _validate(args: argparse.Namespace, env: Env) -> int:
+    import gc
+
+    # The input is bounded and the process ends with it: what little garbage there is need not be looked for.
+    gc.disable()
     from pakman import problems, validation
 
     # Not `manifest.read`: a verdict needs no dataclasses, and importing those takes as long as the checks.
