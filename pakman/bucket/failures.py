@@ -123,6 +123,9 @@ def status(error: ClientError) -> int:
 def _refused(access: Access, key: str, error: ClientError) -> BucketError:
     said = code(error)
     known = said if said in _SENTENCES else _OTHER_CODES.get(said)
+    if said == "500" and not key:
+        # So botocore calls an answer of 200 that is not XML. S3 has a code of its own in every 500.
+        known = "NotS3"
     if known is None and status(error) == 507:
         known = "InsufficientStorage"
     if known is None and ((status(error) >= 500 and status(error) != 501) or said in ("SlowDown", "RequestTimeout")):
