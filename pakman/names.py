@@ -28,14 +28,14 @@ COMMANDS = _words(
     "let local printf pwd read readonly return set shift source test times trap true type ulimit umask unalias unset",
     "wait",
     # every service's commands, and the words that depend() is written with: openrc-run(8)
-    "start stop restart status describe zap reload pause ineed iuse iwant needsme usesme wantsme ibefore iafter",
+    "start stop restart status describe zap pause ineed iuse iwant needsme usesme wantsme ibefore iafter",
     "iprovide depend config need use want before after provide keyword start_pre start_post stop_pre stop_post",
     "healthcheck unhealthy",
     # what openrc-run, its supervisors and a service's script call
     "sourcex verify_boot apply_ulimits yesno checkpath einfo ewarn eerror ebegin eend ewend eindent eoutdent",
     "fstabinfo mountinfo save_options get_options shell_var supervise-daemon start-stop-daemon env environment",
     "env-exec cat chmod chown curl cut date grep id install ln logger logname ls mkdir mv ps rm sed sh sleep su touch",
-    "tr",
+    "pkill readlink seq stat tr",
 )
 """Words that cannot be a command of a service: it would replace what the service's own script needs."""
 

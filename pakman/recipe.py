@@ -100,6 +100,8 @@ def compose(
         has_command=bool(build.command.strip()),
         environment=sorted(build.environment.items()),
         has_package=manifest.package is not None,
+        # What runs as root must not be for another user to rewrite.
+        runs_as_root=manifest.run is not None and manifest.run.user == "root",
         excluded=(*NEVER_SHIPPED, *(_plain(pattern) for pattern in build.exclude)),
         destinations=tuple(_alternatives(pattern) for pattern in build.destinations),
         is_site=_is_site(manifest),

@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from pakman.errors import BuildError
-
-NEVER_SHIPPED = (".git", ".apk")
-"""Version control (and the credentials in it), and the folder that earlier pakmans built in; `.git` at any depth."""
+from pakman.recipe import NEVER_SHIPPED
 
 _PIECE = 1 << 20
 
@@ -37,9 +35,9 @@ def write(
     """Write the tar of the directory `source` to `target` and return its SHA-512 in hex.
 
     Every name begins with `top`/; every entry takes `mtime` (seconds since 1970), belongs to root and has mode 755 or
-    644; symbolic links stay what they are, hard links become files. Left out are NEVER_SHIPPED, what `exclude`
-    matches, and the paths in `skip` with all below them. Sockets, pipes and devices are left out, too, and
-    `on_skipped` gets a sentence about each.
+    644; symbolic links stay what they are, hard links become files. Left out are NEVER_SHIPPED (`.git` at any depth),
+    what `exclude` matches, and the paths in `skip` with all below them. Sockets, pipes and devices are left out, too,
+    and `on_skipped` gets a sentence about each.
 
     `exclude` has the shell's globs, relative to `source`: `*`, `?` and `[…]` match within one name, and a name that
     begins with a dot only where the pattern has the dot. A directory that matches is left out with all below it.

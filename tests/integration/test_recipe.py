@@ -246,6 +246,26 @@ def test_what_root_runs_belongs_to_root(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.alpine
+@pytest.mark.parametrize("user", ["root", None])
+def test_the_tree_belongs_to_whoever_the_service_runs_as(sandbox: Sandbox, user: str | None) -> None:
+    run = Run(name="app", user=user, services=(Service("web", "app"),))
+    tree = packed(sandbox, Manifest(build=Build(destinations=("bin",)), run=run), {"bin/app": "#!/bin/sh\n"})
+    owner = ACCOUNT if user is None else 0
+    for path in ("var/lib/app", "var/lib/app/bin", "var/lib/app/bin/app"):
+        assert ((tree / path).lstat().st_uid, (tree / path).lstat().st_gid) == (owner, owner)
+
+
+@pytest.mark.alpine
+@pytest.mark.parametrize("bin_", [{"bin": "->/mnt/src"}, {"bin": "a file"}], ids=["link", "file"])
+def test_nothing_is_installed_through_a_bin_of_the_applications_own(sandbox: Sandbox, bin_: dict[str, str]) -> None:
+    run = Run(name="app", services=(Service("web", "sh", path="/bin"),))
+    tree = packed(sandbox, Manifest(build=Build(destinations=("bin",)), run=run), bin_)
+    assert not (sandbox.aport / "src/env-exec").exists()
+    assert not (tree / "var/lib/app/bin").is_dir()
+    assert (tree / "usr/libexec/app/env-exec").is_file()
+
+
+@pytest.mark.alpine
 @pytest.mark.parametrize("own", [True, False])
 def test_a_site_is_served_by_its_own_configuration_or_by_ours(sandbox: Sandbox, own: bool) -> None:
     files = {"public/index.html": "hi", **({"nginx.conf": "# mine"} if own else {})}
