@@ -56,6 +56,11 @@ class Sandbox:
         self._kept: Path | None = None
 
     def __enter__(self) -> Self:
+        if os.geteuid() != 0:
+            raise UsageError(
+                "the sandbox takes root: an Alpine root's files belong to several users",
+                hint="run pakman as root (sudo)",
+            )
         pristine = rootfs.unpacked(self._archive, self._cache, self._env)
         with ExitStack() as stack:
             self._view = views.fresh(pristine, self._cache, self._env)
@@ -200,19 +205,11 @@ class Sandbox:
         )
 
     def _possible(self) -> Confinement:
-        """Try bubblewrap; raise UsageError where neither it nor chroot can be had."""
-        reason = "bubblewrap is not installed"
-        if self._bubblewrap is not None:
-            argv = bubblewrap.entry(self._bubblewrap, self.path, ["true"], user="root", capabilities=INSTALL, cwd=TOP)
-            tried = command.capture(argv, env=_ENV)
-            if tried.status == 0:
-                return "bubblewrap"
-            reason = tried.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        if os.geteuid() == 0:
+        """Try bubblewrap: it may be missing, or its namespaces refused."""
+        if self._bubblewrap is None:
             return "chroot"
-        raise UsageError(
-            f"the sandbox cannot be entered: {reason}", hint="run `apt-get install bubblewrap`, or run pakman as root"
-        )
+        argv = bubblewrap.entry(self._bubblewrap, self.path, ["true"], user="root", capabilities=INSTALL, cwd=TOP)
+        return "bubblewrap" if command.capture(argv, env=_ENV).status == 0 else "chroot"
 
     def _set_up(self) -> None:
         said: list[str] = []
