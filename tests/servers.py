@@ -83,6 +83,7 @@ def _end(process: subprocess.Popen[bytes], ports: list[int]) -> None:
 def _start(folder: Path) -> tuple[S3Server | None, subprocess.Popen[bytes], list[int]]:
     folder.mkdir(parents=True, exist_ok=True)
     server = S3Server("", "pakman-test-key", "pakman-test-secret-0123456789")
+    # 200 volumes below: every bucket takes seven of its own with its first object.
     identity = {
         "name": "test",
         "credentials": [{"accessKey": server.access_key_id, "secretKey": server.secret_access_key}],
@@ -103,7 +104,7 @@ def _start(folder: Path) -> tuple[S3Server | None, subprocess.Popen[bytes], list
             weed, "server", "-s3", f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}", f"-dir={folder}",
             "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-master.port={master}", f"-volume.port={volume}",
             f"-filer.port={filer}", "-s3.port.iceberg=0", "-s3.port.lance=0",
-            "-master.telemetry=false", "-volume.max=20", "-master.volumeSizeLimitMB=256",
+            "-master.telemetry=false", "-volume.max=200", "-master.volumeSizeLimitMB=256",
         ],
         stdout=log,
         stderr=subprocess.STDOUT,
