@@ -26,7 +26,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	shellcheck scripts/* .ci/run
+	shellcheck scripts/* .ci/run pakman/builders/*.sh
 
 bench: setup
 	$(BIN)/python -m benchmarks

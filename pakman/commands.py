@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ Env = Mapping[str, str]
 def run(argv: list[str], env: Env) -> int:
     """Parse `argv`, run the command it names, return the exit code; raises PakmanError."""
     parser = arguments.parser()
-    args = parser.parse_args(argv)
+    args = parser.parse_args(argv, argparse.Namespace(argv=argv))
     if args.version:
         from pakman import __version__
 
@@ -238,6 +239,7 @@ def _built(args: argparse.Namespace, env: Env, progress: Progress) -> tuple[Repo
     """Validate and build; return the repository and whether the user's own key signed it."""
     from pakman import build
 
+    _become_root(args.argv, env)
     manifest = _valid(args, env, progress)
     project = _project(args, env, progress)
     key, own_key = _signing_key(args, env, project, progress)
@@ -256,6 +258,17 @@ def _built(args: argparse.Namespace, env: Env, progress: Progress) -> tuple[Repo
         signing_key_file=args.signing_key,
     )
     return repository, own_key
+
+
+def _become_root(argv: list[str], env: Env) -> None:
+    """Begin again as root of a user namespace where we are not root; return where we are."""
+    if os.geteuid() == 0:
+        return
+    from pakman import command
+    from pakman.buildroots import unprivileged
+
+    again = unprivileged.as_root_of_a_namespace([sys.executable, "-m", "pakman", *argv], env)
+    command.replace(again, env=env)
 
 
 def _build(args: argparse.Namespace, env: Env) -> int:
