@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -87,7 +87,7 @@ def publish(
     folder = ("deployments", first.owner, first.slug, commit)
     path = bucket.location.key(*folder)
     objects = _objects(repositories, bucket.location, folder)
-    with _workers(bucket.concurrency) as (files, parts):
+    with closing(bucket), _workers(bucket.concurrency) as (files, parts):
         reading = {item.key: files.submit(_read, item) for item in objects}
         found = _found(bucket, path, objects)
         contents = {key: future.result() for key, future in reading.items()}

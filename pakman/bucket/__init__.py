@@ -84,6 +84,12 @@ class Bucket:
                     self._opened = Connection(self._access)
             return self._opened
 
+    def close(self) -> None:
+        """Close the connections that are at rest; the bucket opens others when it is used again."""
+        with self._opening:
+            if self._opened is not None and self._opened.lane is not None:
+                self._opened.lane.close()
+
     @property
     def _client(self) -> Any:
         return self._connection().client

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from queue import Empty, SimpleQueue
+from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from pakman.bucket.location import Location, endpoint
 from pakman.errors import UsageError
-
-if TYPE_CHECKING:
-    from urllib3 import HTTPConnectionPool
 
 Addressing = Literal["auto", "path", "virtual"]
 
@@ -159,7 +160,7 @@ class Connection:
 
         if credentials is None or get_environ_proxies(self.base_url):
             return None
-        return Lane(self.base_url, str(self.client.meta.region_name), credentials, ca_bundle, self._access)
+        return Lane(self.base_url, str(self.client.meta.region_name), credentials, ca_bundle, self._access.patience)
 
 
 class Lane:
@@ -168,11 +169,22 @@ class Lane:
     For the first try only: whatever is not a plain success is asked again through boto3, which knows about the rest.
     """
 
-    def __init__(self, base_url: str, region: str, credentials: Any, ca_bundle: str | None, access: Access) -> None:
-        self._base_url = base_url
+    def __init__(self, base_url: str, region: str, credentials: Any, ca_bundle: str | None, patience: Patience) -> None:
+        from botocore.config import Config
+        from botocore.httpsession import get_cert_path
+
+        parts = urlsplit(base_url)
+        self._server = f"{parts.scheme}://{parts.netloc}"
+        self._path = parts.path
+        self._host, self._port = parts.hostname or "", parts.port
         self._region = region
         self._credentials = credentials
-        self._pool = _pool(base_url, ca_bundle, access)
+        self._patience = patience
+        self._tls = None
+        if parts.scheme == "https":
+            self._tls = ssl.create_default_context(cafile=ca_bundle or get_cert_path(verify=True))
+        self._signing = {sign: Config(s3={"payload_signing_enabled": sign}) for sign in (True, False)}
+        self._idle: SimpleQueue[HTTPConnection] = SimpleQueue()
 
     def put(self, key: str, body: bytes, headers: Mapping[str, str], *, query: str = "", sign_body: bool) -> str | None:
         """PUT and return the ETag as the server wrote it; None where the answer is anything but a plain success.
@@ -181,33 +193,33 @@ class Lane:
         """
         from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest
-        from botocore.config import Config
         from botocore.exceptions import BotoCoreError
-        from urllib3.exceptions import HTTPError
 
-        url = f"{self._base_url}/{quote(key, safe='/~')}{query}"
-        request = AWSRequest("PUT", url, headers=dict(headers), data=body)
-        request.context["client_config"] = Config(s3={"payload_signing_enabled": sign_body})
+        path = f"{self._path}/{quote(key, safe='/~')}{query}"
+        request = AWSRequest("PUT", self._server + path, headers=dict(headers), data=body)
+        request.context["client_config"] = self._signing[sign_body]
+        connection = self._connection()
         try:
             S3SigV4Auth(self._credentials.get_frozen_credentials(), "s3", self._region).add_auth(request)
-            path = url.split("/", 3)[3]
-            answer = self._pool.urlopen("PUT", f"/{path}", body, dict(request.headers.items()), redirect=False)
-        except (HTTPError, BotoCoreError, OSError):
+            connection.request("PUT", path, body, dict(request.headers.items()))
+            answer = connection.getresponse()
+            answer.read()
+        except (HTTPException, OSError, BotoCoreError):
+            connection.close()
             return None
-        return answer.headers.get("ETag", "") if answer.status == 200 else None
+        self._idle.put(connection)
+        return answer.getheader("ETag", "") if answer.status == 200 else None
 
+    def close(self) -> None:
+        """Close the connections that are at rest; new ones are made when they are needed."""
+        with suppress(Empty):
+            while True:
+                self._idle.get_nowait().close()
 
-def _pool(base_url: str, ca_bundle: str | None, access: Access) -> HTTPConnectionPool:
-    from botocore.httpsession import get_cert_path
-    from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry, Timeout
-    from urllib3.util import create_urllib3_context
-
-    parts = urlsplit(base_url)
-    host = parts.hostname or ""
-    timeout = Timeout(connect=access.patience.connect, read=access.patience.read)
-    size, retries = access.concurrency * 2, Retry(0, redirect=False)
-    if parts.scheme == "http":
-        return HTTPConnectionPool(host, parts.port, timeout, size, retries=retries)
-    context = create_urllib3_context()
-    context.load_verify_locations(ca_bundle or get_cert_path(verify=True))
-    return HTTPSConnectionPool(host, parts.port, timeout, size, retries=retries, ssl_context=context)
+    def _connection(self) -> HTTPConnection:
+        try:
+            return self._idle.get_nowait()
+        except Empty:
+            if self._tls is None:
+                return HTTPConnection(self._host, self._port, timeout=self._patience.read)
+            return HTTPSConnection(self._host, self._port, timeout=self._patience.read, context=self._tls)
