@@ -137,7 +137,7 @@ def _package_text(control: Control, files: Sequence[PackageFile], verdict: _Verd
     ]
     for name, content in control.scripts.items():
         lines += ["", f"{name} runs:"]
-        lines += [f"  {tar.printable(line)}" for line in _text(content).rstrip("\n").split("\n")]
+        lines += [f"  {tar.printable(line.expandtabs(4))}" for line in _text(content).rstrip("\n").split("\n")]
     lines += ["", f"{len(files)} files, directories and links:"]
     owners = max((len(_owner(each)) for each in files), default=0)
     lines += [f"  {_file_text(each, owners)}" for each in files]
