@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SYSTEM := bubblewrap e2fsprogs git qemu-utils shellcheck
+SYSTEM := bubblewrap e2fsprogs git python3-venv qemu-utils shellcheck
 
 .PHONY: setup demo test lint bench lock clean
 
