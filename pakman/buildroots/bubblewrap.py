@@ -27,17 +27,21 @@ def entry(
 ) -> list[str]:
     """Return the command that runs `argv` in `root`; bubblewrap itself sees to no_new_privs."""
     program = ["/usr/bin/env", *argv]
+    # Root needs no capability to write into the kernel's settings (/proc/sys/kernel/core_pattern names a program that
+    # the kernel starts, outside of every namespace), and bubblewrap leaves them writable where it looks read-only.
+    settings = ["--remount-ro", "/proc"]
     if user == "build":
         # The root's own su: with -p it keeps the environment, and it becomes the program (-s) without a shell between.
         # These two it gives up on the way; no_new_privs keeps every program from getting them back.
         capabilities = {Capability.CAP_SETGID, Capability.CAP_SETUID}
+        settings = []
         program = ["/bin/su", "-p", "-s", program[0], "--", BUILD_USER, *program[1:]]
     allowed = [word for capability in sorted(capabilities) for word in ("--cap-add", capability.name)]
     return [
         bubblewrap,
         *(*_NAMESPACES, *_HOST_NAME, *_LIFE),
         *("--bind", str(root), "/"),
-        *_MOUNTS,
+        *(*_MOUNTS, *settings),
         *("--cap-drop", "ALL", *allowed),
         *("--chdir", str(cwd)),
         "--",

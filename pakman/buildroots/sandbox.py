@@ -23,6 +23,10 @@ Confinement = Literal["bubblewrap", "chroot"]
 _ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
 """For what pakman itself runs in the root."""
 
+_BUILD_UID = 59_979
+"""The unprivileged user's number, unless the root has one for it. The first that is free, 1000, is a person's on many
+machines, and what a build may do to processes (kill them, read their memory) and sockets goes by the number."""
+
 _SET_UP = """
 set -e
 umask 022
@@ -30,7 +34,7 @@ rm -f /etc/resolv.conf
 printf %s "$2" >/etc/resolv.conf
 mkdir -p /tmp /var/tmp
 chmod 1777 /tmp /var/tmp
-id -u "$1" >/dev/null 2>&1 || adduser -D -s /bin/sh "$1" >&2
+id -u "$1" >/dev/null 2>&1 || adduser -D -s /bin/sh -u "$3" "$1" >&2
 cat /etc/alpine-release
 apk --print-arch
 id -u "$1"
@@ -213,7 +217,7 @@ class Sandbox:
 
     def _set_up(self) -> None:
         said: list[str] = []
-        argv = ["/bin/sh", "-c", _SET_UP, "sh", BUILD_USER, _resolv_conf()]
+        argv = ["/bin/sh", "-c", _SET_UP, "sh", BUILD_USER, _resolv_conf(), str(_BUILD_UID)]
         status = self._stream(argv, "root", INSTALL, _ENV, TOP, said.append)
         if status != 0 or len(said) < 4:
             raise BuildError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -66,6 +67,24 @@ def test_nobody_can_mount_or_change_the_machine(sandbox: Sandbox, user: User) ->
     tries = ["mount -t tmpfs none /mnt", "mknod /tmp/disk b 8 0", "hostname x", "chroot / true"]
     for attempt in tries:
         assert sh(sandbox, f"{attempt} 2>/dev/null", user=user)[-1] != "0", attempt
+
+
+@pytest.mark.parametrize("user", ["root", "build"])
+def test_nobody_can_change_the_kernels_settings(sandbox: Sandbox, user: User) -> None:
+    # Root may by its number alone; core_pattern is the name of a program that the kernel starts outside of the sandbox.
+    for name in ("sys/kernel/core_pattern", "sys/vm/drop_caches", "sysrq-trigger", "irq/default_smp_affinity"):
+        assert sh(sandbox, f"[ -e /proc/{name} ] && (: >>/proc/{name}) 2>/dev/null", user=user)[-1] != "0", name
+
+
+def test_a_build_is_no_user_of_this_machine(sandbox: Sandbox) -> None:
+    with subprocess.Popen(["sleep", "30"], user=1000, group=1000) as bystander:
+        try:
+            sh(sandbox, f"kill -9 {bystander.pid}; kill -9 -1")
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
+    with pytest.raises(KeyError):
+        pwd.getpwuid(sandbox.build_user_id)
 
 
 def test_setuid_programs_give_nothing(sandbox: Sandbox) -> None:
