@@ -31,6 +31,8 @@ class Answer:
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+    promised: int | None = None
+    """The Content-Length, where it is not the body's: the connection is closed then."""
 
 
 def s3_error(status: int, code: str, **more: str) -> Answer:
@@ -78,7 +80,8 @@ def proxy(
             for name, value in answer.headers.items():
                 if name.lower() not in ("content-length", "transfer-encoding", "connection"):
                     self.send_header(name, value)
-            self.send_header("Content-Length", length or str(len(answer.body)))
+            self.send_header("Content-Length", length or str(answer.promised or len(answer.body)))
+            self.close_connection = self.close_connection or answer.promised is not None
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(answer.body)

@@ -147,6 +147,7 @@ def _failed(access: Access, key: str, error: Exception) -> BucketError:
 
     server = access.endpoint or "AWS"
     address = (f"nobody answers at {server}", "look at the server's address and port, and whether it is running")
+    broken = ("the connection broke", "push again: what has arrived is kept")
     sentences: list[tuple[type[Exception], tuple[str, str]]] = [
         (
             botocore.NoCredentialsError,
@@ -169,12 +170,10 @@ def _failed(access: Access, key: str, error: Exception) -> BucketError:
         ),
         (botocore.EndpointConnectionError, address),
         (botocore.ConnectTimeoutError, address),
-        (botocore.ConnectionClosedError, NOT_S3),
-        (botocore.ResponseStreamingError, ("the answer broke off", "push again: what has arrived is kept")),
-        (
-            botocore.HTTPClientError,
-            ("the connection broke", "push again: what has arrived is kept"),
-        ),
+        # Before the first object it is the first thing that we hear from there.
+        (botocore.ConnectionClosedError, broken if key else NOT_S3),
+        (botocore.HTTPClientError, broken),
+        (botocore.IncompleteReadError, broken),
     ]
     for kind, sentence in sentences:
         if isinstance(error, kind):

@@ -232,6 +232,32 @@ def test_what_servers_refuse(
     assert nothing_shows(s3_server, location)
 
 
+def test_a_connection_that_breaks(s3_server: S3Server, location: Location, built: Repository) -> None:
+    def hang_up(request: Request) -> None:
+        if request.method == "PUT" and "notes-openrc" in request.path:
+            raise ConnectionResetError
+
+    with proxy(s3_server.endpoint, before=hang_up) as endpoint:
+        error = refused(built, opened(s3_server, location, endpoint), s3_server.secret_access_key)
+    assert "notes-openrc-1.0.0-r0.apk in s3://" in error.message
+    assert "the connection broke" in error.message
+    assert "push again" in error.hint
+    assert nothing_shows(s3_server, location)
+
+
+def test_an_object_that_breaks_off_while_it_is_read(s3_server: S3Server, location: Location, built: Repository) -> None:
+    def break_off(request: Request, answer: Answer) -> Answer:
+        if request.method == "GET" and "notes-openrc" in request.path:
+            answer.promised = len(answer.body)
+            answer.body = answer.body[:100]
+        return other_etag(request, answer)
+
+    with proxy(s3_server.endpoint, after=break_off) as endpoint:
+        error = refused(built, opened(s3_server, location, endpoint), s3_server.secret_access_key)
+    assert "notes-openrc-1.0.0-r0.apk in s3://" in error.message
+    assert "the connection broke" in error.message
+
+
 def test_a_server_whose_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: Repository) -> None:
     start = subprocess.Popen
 
