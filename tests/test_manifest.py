@@ -175,6 +175,7 @@ def test_every_code_has_a_bad_manifest() -> None:
         (b"license: " + b"9" * 100_000 + b"\n" + LEAST.encode(), "yaml-trap", 1, 10, "not a valid one"),
         (b"license: " + b"1" * 90_000 + b":30\n" + LEAST.encode(), "yaml-trap", 1, 10, "not a valid one"),
         (b"license: 0x" + b"f" * 9000 + b"\n" + LEAST.encode(), "yaml-trap", 1, 10, "too large"),
+        (b"license: 1" + b":1" * 400_000 + b"\n" + LEAST.encode(), "yaml-trap", 1, 10, "in base 60"),
         (b"license: 0x_\n" + LEAST.encode(), "yaml-trap", 1, 10, "not a valid one"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

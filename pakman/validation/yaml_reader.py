@@ -243,6 +243,9 @@ class _Trap(Exception):  # noqa: N818  (it never leaves this module)
 
 def _read(construct: Any, loader: Any, tag: str, text: str) -> Any:
     """Return the value that YAML 1.1 reads; raises _Trap."""
+    if tag in _NUMBERS and text.count(":") > _MOST_PLACES:
+        # Not read at all: PyYAML's time for 1:1:1… grows with the square of its length.
+        raise _Trap("a number in base 60")
     try:
         value = construct(loader, yaml.ScalarNode(tag, text))
     except (ValueError, OverflowError, LookupError, AttributeError, yaml.YAMLError):
@@ -258,6 +261,9 @@ def _read(construct: Any, loader: Any, tag: str, text: str) -> Any:
 
 _LARGEST = 2**63
 _TAG = "tag:yaml.org,2002:"
+_NUMBERS = (f"{_TAG}int", f"{_TAG}float")
+_MOST_PLACES = 20
+"""As many places in base 60 as _LARGEST has are eleven."""
 _COLLECTIONS = (f"{_TAG}map", f"{_TAG}seq")
 _CONSTRUCTORS = {
     f"{_TAG}str": lambda _loader, node: node.value,
