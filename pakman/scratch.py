@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,7 +23,7 @@ class Scratch:
 
     def remove(self) -> None:
         """Remove it with all in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove(self.path)
         self.release()
 
     def release(self) -> None:
@@ -40,13 +42,33 @@ def make(parent: Path, prefix: str, *, before_removal: Callable[[Path], None] = 
                 # The kernel let go of the lock when its run ended.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 before_removal(stale)
-                shutil.rmtree(stale, ignore_errors=True)
+                _remove(stale)
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         lock = os.open(path, _DIRECTORY)
         # Where directories cannot be locked (NFS), nothing is ever removed for another run.
         with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return Scratch(path, lock)
+
+
+def _remove(top: Path) -> None:
+    """Remove a directory with all in it, as far as that goes; a build may have left it deeper than Python recurses."""
+    with suppress(RecursionError):
+        shutil.rmtree(top, ignore_errors=True)
+    if top.is_dir():
+        _flatten(top)
+        shutil.rmtree(top, ignore_errors=True)
+
+
+def _flatten(top: Path) -> None:
+    """Move every directory in a tree to its top, from where it was: then no path is long and nothing is deep."""
+    unique = secrets.token_hex(8)
+    names = (f"{unique}-{number}" for number in itertools.count())
+    pending = [top]
+    while pending:
+        with suppress(OSError), os.scandir(pending.pop()) as listing:
+            for entry in [entry for entry in listing if entry.is_dir(follow_symlinks=False)]:
+                pending.append(Path(entry.path).rename(top / next(names)))
 
 
 @contextmanager

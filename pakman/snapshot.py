@@ -69,12 +69,12 @@ class _Walk:
     skip: frozenset[Path]
     on_skipped: Callable[[str], None]
 
-    def found(self, directory: str = "") -> Iterator[tuple[Path, str]]:
+    def found(self) -> Iterator[tuple[Path, str]]:
         """Yield each path with its name relative to the source; a directory before what is in it."""
-        here = self.source / directory
-        for name in sorted(_names(here), key=os.fsencode):
-            relative = f"{directory}{name}"
-            path = here / name
+        pending = self._listed("")
+        while pending:
+            relative = pending.pop()
+            path = self.source / relative
             if self._is_left_out(relative) or path in self.skip:
                 continue
             mode = _status(path).st_mode
@@ -83,7 +83,12 @@ class _Walk:
                 continue
             yield path, relative
             if stat.S_ISDIR(mode):
-                yield from self.found(f"{relative}/")
+                pending += self._listed(f"{relative}/")
+
+    def _listed(self, directory: str) -> list[str]:
+        """Return the names in a directory, relative to the source, the last one first."""
+        names = sorted(_names(self.source / directory), key=os.fsencode, reverse=True)
+        return [f"{directory}{name}" for name in names]
 
     def _is_left_out(self, relative: str) -> bool:
         parts = tuple(relative.split("/"))

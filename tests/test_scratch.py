@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,20 @@ def test_works_where_directories_cannot_be_locked(tmp_path: Path, monkeypatch: p
 def test_a_missing_parent_is_the_callers_affair(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         scratch.make(tmp_path / "none", "a-")
+
+
+def test_what_is_deeper_than_python_recurses_goes(tmp_path: Path) -> None:
+    work = scratch.make(tmp_path, "work-")
+    killed = scratch.make(tmp_path, "work-")
+    for folder in (work, killed):
+        here = os.open(folder.path, os.O_RDONLY)
+        for _ in range(1500):
+            os.mkdir("deep", dir_fd=here)
+            below = os.open("deep", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        os.close(here)
+    work.remove()
+    killed.release()
+    scratch.make(tmp_path, "work-").remove()
+    assert list(tmp_path.iterdir()) == []

@@ -213,3 +213,21 @@ def test_gives_back_any_file(files: dict[str, bytes], top: str, tmp_path_factory
             if (extracted := tar.extractfile(entry)) is not None
         }
     assert read == files
+
+
+def test_is_as_deep_as_the_application(tmp_path: Path) -> None:
+    names = ["/".join("d" * depth) for depth in range(1, 1201)]
+    (tmp_path / "app").mkdir()
+    for name in names:
+        (tmp_path / "app" / name).mkdir()
+    try:
+        assert list(taken(tmp_path / "app", tmp_path / "out.tar")) == names
+    finally:
+        # Deeper than pytest, which removes it otherwise, recurses.
+        for name in reversed(names):
+            (tmp_path / "app" / name).rmdir()
+
+
+def test_a_directory_comes_before_what_is_in_it_and_that_before_what_follows(tmp_path: Path) -> None:
+    source = tree(tmp_path / "app", "a/b/c", "a/b.c", "a-b", "a.b/c")
+    assert list(taken(source, tmp_path / "out.tar")) == ["a", "a/b", "a/b/c", "a/b.c", "a-b", "a.b", "a.b/c"]
