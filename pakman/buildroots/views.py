@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pakman import command, scratch
+from pakman.buildroots import rootfs
 from pakman.errors import BuildError
 from pakman.scratch import Scratch
 
@@ -54,20 +55,17 @@ def fresh(pristine: Path, cache: Path, env: Mapping[str, str]) -> View:
         views.mkdir(parents=True, exist_ok=True)
         view = View(scratch.make(views, _PREFIX, before_removal=lambda folder: kill_all(folder / "root")))
     except OSError as error:
-        raise BuildError(f"{views} cannot be written: {error.strerror or error}", hint=_ROOM) from error
+        raise BuildError(f"{views} cannot be written: {error.strerror or error}", hint=rootfs.ROOM) from error
     try:
         copy = [command.which("cp", env) or "cp", "-a", "--reflink=auto", str(pristine), str(view.root)]
         copied = command.capture(copy, env={"LC_ALL": "C"})
         if copied.status != 0:
             reason = copied.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-            raise BuildError(f"the Alpine root cannot be copied below {cache}: {reason}", hint=_ROOM)
+            raise BuildError(f"the Alpine root cannot be copied below {cache}: {reason}", hint=rootfs.ROOM)
     except BaseException:
         view.remove()
         raise
     return view
-
-
-_ROOM = "make room there, or give --cache-dir a directory on another disk"
 
 
 def kill_all(root: Path) -> None:

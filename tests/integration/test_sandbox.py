@@ -19,7 +19,7 @@ from pakman import command, signing
 from pakman.apk import index
 from pakman.apk.metadata import Metadata
 from pakman.apk.write import write_package
-from pakman.buildroots import TOP, User, unprivileged, views
+from pakman.buildroots import TOP, User, rootfs, unprivileged, views
 from pakman.buildroots.sandbox import Confinement, Sandbox
 from pakman.errors import BuildError, UsageError
 from tests.building import must_go, private_cache, processes
@@ -278,6 +278,44 @@ def test_a_root_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     broken = Sandbox(tmp_path / "broken.tar.gz", tmp_path / "cache", os.environ)
     with pytest.raises(BuildError, match=r"tar .* failed"):
         broken.__enter__()
+
+
+def test_a_root_that_was_only_half_unpacked_is_not_kept(tmp_path: Path) -> None:
+    programs = {
+        # Like the real one on a full disk: says so, and ends with status 0.
+        "debugfs": 'mkdir "${2#rdump / }/etc"; echo 3 >"${2#rdump / }/etc/alpine-release"\n'
+        "echo 'debugfs 1.47.0 (5-Feb-2023)\nrdump: No space left on device while writing file' >&2",
+        "qemu-img": 'touch "$5"',
+    }
+    for name, script in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    for _ in range(2):
+        with pytest.raises(BuildError, match=r"debugfs .* failed: rdump: No space left on device while") as caught:
+            rootfs.unpacked(None, tmp_path / "cache", {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert "make room" in caught.value.hint
+    assert [path.suffix for path in (tmp_path / "cache/roots").iterdir()] == [".lock"]
+
+
+def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BuildError, match=r"file/cache/roots: Not a directory") as caught:
+        rootfs.unpacked(None, tmp_path / "file/cache", os.environ)
+    assert "--cache-dir" in caught.value.hint
+
+
+def test_a_root_is_for_nobody_else_and_an_alpine_user_gets_through(tmp_path: Path) -> None:
+    archive = tmp_path / "root.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        top = tarfile.TarInfo(".")
+        top.type, top.mode, top.uid = tarfile.DIRTYPE, 0o700, 1000
+        tar.addfile(top)
+        entry = tarfile.TarInfo("./etc/alpine-release")
+        entry.size = 2
+        tar.addfile(entry, io.BytesIO(b"3\n"))
+    root = rootfs.unpacked(archive, tmp_path / "cache", os.environ)
+    assert (root.stat().st_mode & 0o777, root.stat().st_uid) == (0o755, 0)
+    assert root.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_no_room_for_a_view_is_a_sentence(alpine_pristine: Path, tmp_path: Path) -> None:
