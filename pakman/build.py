@@ -42,12 +42,14 @@ def build(
     keep: bool,
     env: Mapping[str, str],
     signing_key_file: Path | None = None,
+    is_throwaway_key: bool = False,
 ) -> Repository:
     """Build the application in `source`, leave a signed repository in `output`, return what is in it.
 
     No packages in it: `architectures` leaves out this machine's, and `output` is as it was. `rootfs`, `cache` and
     `env` as in Sandbox; `signing_key_file` is hidden from the build where it lies among the sources. `keep` leaves the
-    build tree behind when the build fails. Raises BuildError, and UsageError where nothing can be built in.
+    build tree behind when the build fails. `is_throwaway_key`: nobody has `key` but this build, and the repository
+    says so. Raises BuildError, and UsageError where nothing can be built in.
     """
     _refuse_output_that_is_the_source(source, output)
     wanted = _stack(manifest, today)
@@ -82,6 +84,7 @@ def build(
             commit=project.commit,
             stack=wanted.name,
             key_name=key.name,
+            is_throwaway_key=is_throwaway_key,
             packages=tuple(replace(package, path=output / arch / package.path.name) for package in packages),
         )
         if not packages:

@@ -200,8 +200,10 @@ def _generate(args: argparse.Namespace, env: Env) -> int:
     return 0
 
 
-def _signing_key(args: argparse.Namespace, env: Env, project: Project, progress: Progress) -> tuple[SigningKey, bool]:
-    """Return the key to sign with, and whether it is the user's own (and not a throwaway one)."""
+def _signing_key(
+    args: argparse.Namespace, env: Env, project: Project, progress: Progress, *, ships: bool
+) -> tuple[SigningKey, bool]:
+    """Return the key to sign with, and whether it is a throwaway one; refuse that for what `ships`."""
     from pakman import signing
 
     name = signing.key_name(project.owner, project.name)
@@ -213,14 +215,24 @@ def _signing_key(args: argparse.Namespace, env: Env, project: Project, progress:
                 f"the signing key {args.signing_key} cannot be read: {_reason(error)}",
                 hint="`pakman keygen` makes one; or put the key's text into PAKMAN_SIGNING_KEY",
             ) from error
-        return signing.load(pem, name), True
+        return signing.load(pem, name), False
     if env.get("PAKMAN_SIGNING_KEY"):
-        return signing.load(env["PAKMAN_SIGNING_KEY"], name), True
+        return signing.load(env["PAKMAN_SIGNING_KEY"], name), False
+    if ships:
+        raise _no_key_to_keep()
     progress.notice(
         "signed with a throwaway key: machines that trust it today will not trust the next build; "
         "`pakman keygen` makes a key to keep, --signing-key or PAKMAN_SIGNING_KEY hands it over"
     )
-    return signing.generate(name), False
+    return signing.generate(name), True
+
+
+def _no_key_to_keep() -> SigningError:
+    # The bucket never overwrites a key: a throwaway one would keep its place from the key that comes after it.
+    return SigningError(
+        "pushing needs a signing key of your own: what a throwaway key signs, no machine can go on trusting",
+        hint="run `pakman keygen` once, then build with --signing-key FILE or with PAKMAN_SIGNING_KEY set",
+    )
 
 
 def _reason(error: Exception) -> str:
@@ -235,15 +247,15 @@ def _cache(args: argparse.Namespace, env: Env) -> Path:
     return Path(env.get("HOME") or "/root") / ".cache" / "pakman"
 
 
-def _built(args: argparse.Namespace, env: Env, progress: Progress) -> tuple[Repository, bool]:
-    """Validate and build; return the repository and whether the user's own key signed it."""
+def _built(args: argparse.Namespace, env: Env, progress: Progress, *, ships: bool = False) -> Repository:
+    """Validate and build; what `ships` afterwards has to be signed by a key of the user's own."""
     from pakman import build
 
     _become_root(args.argv, env)
     manifest = _valid(args, env, progress)
     project = _project(args, env, progress)
-    key, own_key = _signing_key(args, env, project, progress)
-    repository = build.build(
+    key, is_throwaway = _signing_key(args, env, project, progress, ships=ships)
+    return build.build(
         manifest,
         project,
         args.file.absolute().parent,
@@ -256,8 +268,8 @@ def _built(args: argparse.Namespace, env: Env, progress: Progress) -> tuple[Repo
         keep=args.keep,
         env=env,
         signing_key_file=args.signing_key,
+        is_throwaway_key=is_throwaway,
     )
-    return repository, own_key
 
 
 def _become_root(argv: list[str], env: Env) -> None:
@@ -273,7 +285,7 @@ def _become_root(argv: list[str], env: Env) -> None:
 
 def _build(args: argparse.Namespace, env: Env) -> int:
     progress = _progress(env, quiet_stdout=args.format == "json")
-    repository, _ = _built(args, env, progress)
+    repository = _built(args, env, progress)
     if args.format == "json":
         print(repository.to_json(), end="")
         return 0
@@ -301,6 +313,8 @@ def _push(args: argparse.Namespace, env: Env) -> int:
     from pakman import outputs, repository
 
     repositories = repository.read(args.directory)
+    if any(each.is_throwaway_key for each in repositories):
+        raise _no_key_to_keep()
     publication = _pushed(repositories, _bucket(args, env), _progress(env, quiet_stdout=args.format == "json"))
     if args.format == "json":
         import json
@@ -320,17 +334,12 @@ def _run(args: argparse.Namespace, env: Env) -> int:
     # Opened first: a wrong bucket, or none of its credentials, is said before a long build and not after it.
     bucket = _bucket(args, env) if args.bucket is not None else None
     try:
-        repository, own_key = _built(args, env, progress)
+        repository = _built(args, env, progress, ships=bucket is not None)
         results.repository = repository
         if not repository.packages:
             pass  # the build has said why
         elif bucket is None:
             progress.notice(f"nothing was pushed: no --bucket was given; the packages are in {args.output}")
-        elif not own_key:
-            raise SigningError(
-                "pushing needs a signing key of your own: what a throwaway key signs, no machine can go on trusting",
-                hint="run `pakman keygen` once, then give --signing-key FILE or set PAKMAN_SIGNING_KEY",
-            )
         else:
             results.publication = _pushed((repository,), bucket, progress)
             for line in outputs.how_to_install(repository, results.publication):

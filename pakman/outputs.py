@@ -80,8 +80,11 @@ class Results:
 
 def how_to_install(repository: Repository, publication: Publication) -> list[str]:
     """Return the lines that a user types on a machine."""
+    name = repository.packages[0].name
+    start = [f"rc-service {name} start"] if any(each.name == f"{name}-openrc" for each in repository.packages) else []
     return [
         f"wget -P /etc/apk/keys {publication.public_key_url}",
         f"echo {publication.repository_url} >> /etc/apk/repositories",
-        f"apk add {repository.packages[0].name}",
+        f"apk add {name}",
+        *start,
     ]

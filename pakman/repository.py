@@ -35,6 +35,8 @@ class Repository:
     key_name: str
     """The public key's file name, `<owner>-<name>.rsa.pub`."""
     packages: tuple[Package, ...]
+    is_throwaway_key: bool = False
+    """Nobody has the private key any more: good for a look, not for a bucket."""
 
     @property
     def index(self) -> Path:
@@ -63,6 +65,7 @@ class Repository:
                     "commit": self.commit,
                     "stack": self.stack,
                     "key_name": self.key_name,
+                    "throwaway_key": self.is_throwaway_key,
                     "packages": [
                         {
                             "name": package.name,
@@ -107,6 +110,7 @@ def _read_one(directory: Path, file: Path) -> Repository:
             commit=None if content["commit"] is None else _word(content["commit"]),
             stack=str(content["stack"]),
             key_name=_word(content["key_name"]),
+            is_throwaway_key=content.get("throwaway_key") is True,
             packages=tuple(
                 Package(
                     name=_word(package["name"]),

@@ -21,6 +21,7 @@ def repository(
     index: bytes = b"an index",
     key: bytes = b"a public key\n",
     key_name: str = "acme-notes.rsa.pub",
+    is_throwaway_key: bool = False,
 ) -> Repository:
     """Write a repository as `pakman build` leaves it; `packages` has the bytes by the package's name."""
     folder = directory / arch
@@ -42,6 +43,7 @@ def repository(
         stack="alpine/3.23",
         key_name=key_name,
         packages=tuple(made),
+        is_throwaway_key=is_throwaway_key,
     )
     built.manifest_file.write_text(built.to_json())
     return built

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pakman import __version__, cli, commands
+from tests.repositories import repository
 
 VALID = """\
 stack: alpine/3.23
@@ -101,6 +102,14 @@ def test_in_a_github_job_an_error_is_an_annotation(
     said = capsys.readouterr().out
     assert said.startswith("::error title=pakman::nowhere holds no built repository")
     assert said.count("\n") == 1
+
+
+def test_what_a_throwaway_key_signed_is_not_pushed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    repository(tmp_path, {"notes": b"any"}, is_throwaway_key=True)
+    assert cli.main(["push", str(tmp_path), "--bucket", "s3://bucket"]) == 5
+    said = capsys.readouterr().err
+    assert said.startswith("pakman: error: pushing needs a signing key of your own")
+    assert "pakman keygen" in said
 
 
 @pytest.mark.parametrize("command", ["validate", "generate", "build", "push", "run", "inspect", "keygen"])

@@ -219,6 +219,23 @@ def test_pushing_wants_a_key_to_keep(
     )  # fmt: skip
     assert "pushing needs a signing key of your own" in done.stderr
     assert "pakman keygen" in done.stderr
+    # Said before the build, which may take long.
+    assert "==>" not in done.stderr
+    assert not (tmp_path / "packages").exists()
+
+
+def test_what_a_throwaway_key_signed_is_not_pushed_later_either(
+    application: Application, bucket: str, s3_server: S3Server, tmp_path: Path
+) -> None:
+    packages = str(tmp_path / "packages")
+    application.pakman("build", "--project", "acme/shop", "--cache-dir", str(CACHE), "--output", packages)
+    push = ["push", packages, "--bucket", f"s3://{bucket}"]
+    done = application.pakman(*push, status=5, env=s3_server.env)
+    assert "pushing needs a signing key of your own" in done.stderr
+    assert "pakman keygen" in done.stderr
+    # The key's place in the bucket is still free for the one that comes to stay.
+    application.pakman("build", *build_flags(tmp_path), "--output", packages)
+    assert "apk add shop\nrc-service shop start\n" in application.pakman(*push, env=s3_server.env).stdout
 
 
 def test_an_architecture_that_the_manifest_leaves_out_is_skipped(application: Application, tmp_path: Path) -> None:
