@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 _DESCRIPTION = """\
-One instellar.yml becomes signed Alpine packages in a bucket that apk reads as a repository.
+One instellar.yml becomes signed Alpine packages in a bucket that apk reads as
+a repository.
 
 A first package, on any Linux machine:
-  pakman validate                      is my instellar.yml right? every problem at once, with file:line:column
-  pakman build --output packages       build, sign and index it in an Alpine root of its own
-  pakman push packages --bucket s3://my-bucket --endpoint-url https://s3.example.com
-or, all of it in order, as the GitHub Action does:
-  pakman run --bucket s3://my-bucket
+  pakman validate                  is instellar.yml right? every problem at once
+  pakman build --output packages   build, sign and index it in an Alpine root
+
+All of it in order, to an S3-compatible bucket, with a key of your own:
+  pakman keygen                    once: OWNER-NAME.rsa (secret) and .rsa.pub
+  pakman run --signing-key OWNER-NAME.rsa --bucket s3://my-bucket \\
+    --endpoint-url https://s3.example.com
 """
 
 _EPILOG = """\
@@ -26,11 +29,13 @@ exit codes:
 `pakman COMMAND --help` says more about each command.
 """
 
-_ENVIRONMENT = """\
-environment:
-  PAKMAN_SIGNING_KEY      the private key itself (PEM), instead of --signing-key
+_KEY_VARIABLE = """\
+  PAKMAN_SIGNING_KEY      the private key's text (PEM), instead of --signing-key
+"""
+
+_BUCKET_VARIABLES = """\
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
-                          the bucket's credentials; never a flag, because flags are seen by others
+                          the bucket's credentials; not flags, which others see
   AWS_REGION, AWS_ENDPOINT_URL
                           used where --region and --endpoint-url are not given
 """
@@ -46,10 +51,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Help as it was written, and as wide as it was written: asking the terminal imports four modules each time."""
+    """Help as it was written, for 80 columns: asking the terminal how wide it is imports four modules each time."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=100)
+        super().__init__(prog, width=80)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,7 +95,7 @@ def _validate(commands: _Commands) -> None:
         commands,
         "validate",
         "check instellar.yml and report every problem at once",
-        "Check the manifest: every problem at once, each with its place, a stable code and what to do.\n"
+        "Check the manifest: every problem at once, each with its place, a stable code\nand what to do. "
         "Exit 3 where there is an error, 0 where there are only warnings.",
     )
     _manifest_file(command)
@@ -108,8 +113,9 @@ def _generate(commands: _Commands) -> None:
         commands,
         "generate",
         "write the APKBUILD and the service files",
-        "Write what would be built: the APKBUILD, the service's scripts and the sources' tarball.\n"
-        "The directory is a complete aport: where Alpine's own tools are, `abuild` builds it as it stands.",
+        "Write what would be built: the APKBUILD, the service's scripts and the\n"
+        "sources' tarball. The directory is a complete aport: where Alpine's own tools\n"
+        "are, `abuild` builds it as it stands.",
     )
     _manifest_file(command)
     command.add_argument("--output", metavar="DIR", type=Path, required=True, help="where the files go (required)")
@@ -121,9 +127,14 @@ def _build(commands: _Commands) -> None:
         commands,
         "build",
         "build, sign and index the packages for this machine's architecture",
-        "Build the application in an Alpine root of its own and leave a signed apk repository in DIR:\n"
-        "  DIR/<arch>/*.apk  DIR/<arch>/APKINDEX.tar.gz  DIR/<arch>/packages.json  DIR/<owner>-<name>.rsa.pub",
-        _ENVIRONMENT.split("  AWS")[0].rstrip(),
+        "Build the application in an Alpine root of its own and leave a signed apk\n"
+        "repository in DIR:\n"
+        "  DIR/<arch>/*.apk           the packages\n"
+        "  DIR/<arch>/APKINDEX.tar.gz what apk reads first\n"
+        "  DIR/<arch>/packages.json   the same for other programs\n"
+        "  DIR/OWNER-NAME.rsa.pub     the key that machines have to trust\n"
+        "What an earlier build left there is replaced; nothing else in DIR is touched.",
+        f"environment:\n{_KEY_VARIABLE}",
     )
     _manifest_file(command)
     command.add_argument(
@@ -141,14 +152,15 @@ def _push(commands: _Commands) -> None:
         commands,
         "push",
         "ship a built repository to a bucket, index last",
-        "Ship what `pakman build` left in DIR. Packages go first, each verified on arrival; the index goes last.\n"
-        "What is there already with the same bytes is skipped; what is there with other bytes is never overwritten.",
-        _ENVIRONMENT,
+        "Ship what `pakman build --signing-key` left in DIR. Packages go first, each\n"
+        "verified on arrival; the index goes last. What is there already with the same\n"
+        "bytes is skipped; what is there with other bytes is never overwritten.",
+        f"environment:\n{_BUCKET_VARIABLES}",
     )
     command.add_argument("directory", metavar="DIR", type=Path, help="the repository that `pakman build` made")
     _bucket_flags(command, required=True)
     command.add_argument(
-        "--format", choices=("text", "json"), default="text", help="json: print what went where as JSON"
+        "--format", choices=("text", "json"), default="text", help="json: print what went where as JSON (default: text)"
     )
 
 
@@ -156,10 +168,11 @@ def _run(commands: _Commands) -> None:
     command = _command(
         commands,
         "run",
-        "validate, generate, build and push: what the GitHub Action runs",
-        "All of it in order. Without --bucket the packages are built and stay in --output.\n"
-        "Writes step outputs and a summary where GITHUB_OUTPUT and GITHUB_STEP_SUMMARY are set.",
-        _ENVIRONMENT,
+        "all of it in order: validate, generate, build and push",
+        "Validate, generate, build and push. With --bucket it needs a signing key of your\n"
+        "own; without --bucket the packages are built and stay in --output. Writes step\n"
+        "outputs and a summary where GITHUB_OUTPUT and GITHUB_STEP_SUMMARY are set.",
+        f"environment:\n{_KEY_VARIABLE}{_BUCKET_VARIABLES}",
     )
     _manifest_file(command)
     command.add_argument(
@@ -179,12 +192,12 @@ def _inspect(commands: _Commands) -> None:
         commands,
         "inspect",
         "show a package: metadata, files, scripts, and who signed it",
-        "Show what is in a package and check it: every file's checksum, the data's digest, the signature.\n"
-        "Exit 5 where the signature does not hold.",
+        "Show what is in a package and check it: every file's checksum, the data's\n"
+        "digest and, with --key, the signature. Exit 5 where the signature does not hold.",
     )
     command.add_argument("file", metavar="FILE.apk", type=Path, help="the package")
     command.add_argument("--key", metavar="FILE", type=Path, help="the public key that must have signed it")
-    command.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    command.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
 
 
 def _keygen(commands: _Commands) -> None:
@@ -192,8 +205,8 @@ def _keygen(commands: _Commands) -> None:
         commands,
         "keygen",
         "make a signing key",
-        "Make an RSA key pair: OWNER-NAME.rsa, which is the secret, and OWNER-NAME.rsa.pub, which machines trust.\n"
-        "An existing key is never overwritten.",
+        "Make an RSA key pair: OWNER-NAME.rsa, which is the secret, and\n"
+        "OWNER-NAME.rsa.pub, which machines trust. An existing key is never overwritten.",
     )
     command.add_argument("--project", metavar="OWNER/NAME", help=_PROJECT)
     command.add_argument(
@@ -269,9 +282,11 @@ def _bucket_flags(command: argparse.ArgumentParser, *, required: bool) -> None:
         "--bucket",
         metavar="s3://NAME[/PREFIX]",
         required=required,
-        help="where it goes" + (" (required)" if required else ""),
+        help="where it goes" + (" (required)" if required else "; without it nothing is pushed"),
     )
-    group.add_argument("--endpoint-url", metavar="URL", help="the S3 server, where it is not AWS")
+    group.add_argument(
+        "--endpoint-url", metavar="URL", help="the S3 server, where it is not AWS (default: AWS_ENDPOINT_URL)"
+    )
     group.add_argument(
         "--region", metavar="REGION", help="the bucket's region (default: AWS_REGION, else the server's own)"
     )

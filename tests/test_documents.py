@@ -50,6 +50,11 @@ def test_the_readme_has_every_key_of_the_manifest() -> None:
     assert documented == set(schema["properties"])
 
 
+@pytest.mark.parametrize("text", [HELP, *commands().values()], ids=["pakman", *commands()])
+def test_help_fits_a_terminal_of_80_columns(text: str) -> None:
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+
+
 def test_exit_codes_are_the_same_everywhere() -> None:
     codes = {0, 1} | {
         error.exit_code
