@@ -88,7 +88,7 @@ def key_name(owner: str, name: str) -> str:
 def load(pem: str, name: str) -> SigningKey:
     """Return the private key in a PEM text (PKCS#1 or PKCS#8), known to apk as `name`.
 
-    Line ends, indentation and a literal backslash-n for a newline, which secrets go through, do not matter.
+    Line ends, indentation and a blank or a literal backslash-n for a newline, which secrets go through, do not matter.
     Raises SigningError saying what else the text is, never quoting it.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -186,7 +186,11 @@ def keygen(directory: Path, name: str) -> tuple[Path, Path]:
 
 _MAKE_ONE = "`pakman keygen` makes a key that fits"
 _OTHER_KINDS = {
-    "": ("is not a private key in PEM", "it begins with -----BEGIN PRIVATE KEY-----; " + _MAKE_ONE),
+    "": (
+        "is not a private key in PEM",
+        "PAKMAN_SIGNING_KEY holds the key's text, -----BEGIN PRIVATE KEY----- and on; a file is for --signing-key; "
+        + _MAKE_ONE,
+    ),
     "BASE64": (
         "is base64 of something, not PEM",
         "store the key file's text itself: gh secret set PAKMAN_SIGNING_KEY < FILE",
@@ -224,6 +228,9 @@ def _lines(pem: str) -> str:
     text = pem.lstrip("\ufeff")
     if "\n" not in text.strip():
         text = text.replace("\\r", "").replace("\\n", "\n")
+        # What `echo $KEY` makes of it, without quotes.
+        whole = re.fullmatch(r"\s*(-----BEGIN [A-Z ]+-----) (.+) (-----END [A-Z ]+-----)\s*", text)
+        text = "\n".join([whole[1], *whole[2].split(), whole[3]]) if whole is not None else text
     lines = [line.strip() for line in text.splitlines()]
     return "".join(f"{line}\n" for line in lines if line)
 

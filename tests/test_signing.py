@@ -50,6 +50,7 @@ SHAPES: dict[str, Callable[[str], str]] = {
     "without the last newline": str.rstrip,
     "with Windows line ends": lambda text: text.replace("\n", "\r\n"),
     "with old Mac line ends": lambda text: text.replace("\n", "\r"),
+    "with blanks for newlines": lambda text: text.replace("\n", " "),
     "with a literal backslash-n": lambda text: text.replace("\n", "\\n"),
     "with a literal backslash-r-backslash-n": lambda text: text.replace("\n", "\\r\\n"),
     "indented": lambda text: "".join(f"    {line}\n" for line in text.splitlines()),
@@ -105,7 +106,7 @@ WRONG: dict[str, tuple[Callable[[], str], str, str]] = {
     "cut off": (lambda: pem()[:700], "is damaged", "copy the whole file"),
     "a line missing": (lambda: "".join([*pem().splitlines(keepends=True)[:5], pem()[-26:]]), "is damaged", "copy"),
     "a changed letter": (lambda: pem().replace(pem()[900], "!", 1), "is damaged|is not a private key", ""),
-    "on one line": (lambda: pem().replace("\n", " "), "is not a private key in PEM", ""),
+    "on one line": (lambda: pem().replace("\n", ""), "is not a private key in PEM", ""),
     "nothing inside": (lambda: "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n", "is damaged", "copy"),
 }
 
