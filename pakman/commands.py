@@ -65,20 +65,25 @@ def _mask_secrets(env: Env) -> None:
                 print(line, file=sys.stderr, flush=True)
 
 
-def report(error: PakmanError, env: Env) -> None:
+def report(error: PakmanError, argv: list[str], env: Env) -> None:
     """Print an error once, on stderr, with what to do about it; in a GitHub job as an annotation."""
-    text = error.message if not error.hint else f"{error.message}\n{error.hint}"
     if _in_github(env):
-        from pakman import github
-
-        print(github.annotation("error", text, title="pakman"), flush=True)
+        _annotate(error.message if not error.hint else f"{error.message}\n{error.hint}", argv)
         return
     print(f"pakman: error: {error.message}", file=sys.stderr)
     for line in error.hint.splitlines():
         print(f"  {line}", file=sys.stderr)
 
 
-def report_bug(error: Exception, env: Env) -> int:
+def _annotate(text: str, argv: list[str]) -> None:
+    from pakman import github
+
+    # Among the log's other lines, in their order; but stdout may be JSON for another program.
+    wants_json = "json" in argv or "--format=json" in argv
+    print(github.annotation("error", text, title="pakman"), file=sys.stderr if wants_json else None, flush=True)
+
+
+def report_bug(error: Exception, argv: list[str], env: Env) -> int:
     """Print what to report about an exception that no user should ever see; return 1.
 
     The exception's text is left out: it may hold what the program was handling. Where it happened says enough.
@@ -95,9 +100,7 @@ def report_bug(error: Exception, env: Env) -> int:
         "please report it with these lines:\n  " + "\n  ".join(places)
     )
     if _in_github(env):
-        from pakman import github
-
-        print(github.annotation("error", text, title="pakman"), flush=True)
+        _annotate(text, argv)
     else:
         print(f"pakman: {text}", file=sys.stderr)
     return 1
@@ -168,9 +171,11 @@ def _valid(args: argparse.Namespace, env: Env, progress: Progress) -> Manifest:
 def _progress(env: Env, *, quiet_stdout: bool = False) -> Progress:
     from pakman.progress import Progress
 
-    if _in_github(env) and not quiet_stdout:
-        return Progress(sys.stdout, "github", time.monotonic)
-    return Progress(sys.stderr, "terminal" if sys.stderr.isatty() else "plain", time.monotonic)
+    if _in_github(env):
+        # The runner reads stderr as well: there, too, a child's line must not be taken for a command.
+        return Progress(sys.stderr if quiet_stdout else sys.stdout, "github", time.monotonic)
+    is_terminal = sys.stderr.isatty() and env.get("TERM", "dumb") != "dumb"
+    return Progress(sys.stderr, "terminal" if is_terminal else "plain", time.monotonic)
 
 
 def _project(args: argparse.Namespace, env: Env, progress: Progress) -> Project:

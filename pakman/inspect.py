@@ -80,9 +80,7 @@ def _verdict(file: Path, key: Path | None, signatures: tuple[Signature, ...], di
 
 
 def _json(content: dict[str, Any], verdict: _Verdict) -> str:
-    return json.dumps(
-        {**content, "signatures": verdict.claimed, "signed_by": verdict.signed_by}, indent=2, ensure_ascii=False
-    )
+    return json.dumps({**content, "signatures": verdict.claimed, "signed_by": verdict.signed_by}, indent=2)
 
 
 def _package_json(control: Control, files: Sequence[PackageFile]) -> dict[str, Any]:

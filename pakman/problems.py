@@ -51,7 +51,7 @@ def json(problems: Iterable[Problem]) -> str:
     """Return the problems as a JSON list of objects with exactly the fields of Problem."""
     import json
 
-    return json.dumps([problem._asdict() for problem in problems], indent=2, ensure_ascii=False)
+    return json.dumps([problem._asdict() for problem in problems], indent=2)
 
 
 _WINDOW = 160
