@@ -7,7 +7,7 @@ import datetime
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from pakman.errors import ManifestError, PakmanError, SigningError
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
     from pakman.bucket import Bucket
     from pakman.manifest import Manifest
+    from pakman.problems import Problem
     from pakman.progress import Progress
     from pakman.project import Project
     from pakman.publish import Publication
@@ -124,7 +125,7 @@ def _validate(args: argparse.Namespace, env: Env) -> int:
     elif args.format == "github":
         from pakman import github
 
-        print(github.annotations(verdict.problems), end="")
+        print(github.annotations(_in_workspace(verdict.problems, args.file, env)), end="")
     elif verdict.problems:
         print(problems.text(verdict.problems, verdict.source))
     if args.format == "text":
@@ -133,6 +134,15 @@ def _validate(args: argparse.Namespace, env: Env) -> int:
         is_valid = "is valid" if verdict.valid else "is not valid"
         print(f"{args.file} {is_valid}: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
     return 0 if verdict.valid else ManifestError.exit_code
+
+
+def _in_workspace(problems: Sequence[Problem], file: Path, env: Env) -> list[Problem]:
+    """Name the file as annotations have to: relative to the top of the repository, wherever in it we are."""
+    workspace = Path(env.get("GITHUB_WORKSPACE") or ".").resolve()
+    # Not the file itself: where that is a link, the link is what the repository shows.
+    place = file.parent.resolve() / file.name
+    shown = str(place.relative_to(workspace) if place.is_relative_to(workspace) else file)
+    return [problem._replace(file=shown) for problem in problems]
 
 
 def _count(number: int, noun: str) -> str:
@@ -157,7 +167,7 @@ def _valid(args: argparse.Namespace, env: Env, progress: Progress) -> Manifest:
         if _in_github(env):
             from pakman import github
 
-            progress.say(github.annotations(reading.problems).rstrip("\n"))
+            progress.say(github.annotations(_in_workspace(reading.problems, args.file, env)).rstrip("\n"))
         else:
             progress.say(problems.text(reading.problems, reading.source))
     if reading.manifest is None:
@@ -336,9 +346,9 @@ def _run(args: argparse.Namespace, env: Env) -> int:
 
     progress = _progress(env)
     results = outputs.Results(workspace=Path(env.get("GITHUB_WORKSPACE") or Path.cwd()))
-    # Opened first: a wrong bucket, or none of its credentials, is said before a long build and not after it.
-    bucket = _bucket(args, env) if args.bucket is not None else None
     try:
+        # Opened first: a wrong bucket, or none of its credentials, is said before a long build and not after it.
+        bucket = _bucket(args, env) if args.bucket is not None else None
         repository = _built(args, env, progress, ships=bucket is not None)
         results.repository = repository
         if not repository.packages:
@@ -349,12 +359,19 @@ def _run(args: argparse.Namespace, env: Env) -> int:
             results.publication = _pushed((repository,), bucket, progress)
             for line in outputs.how_to_install(repository, results.publication):
                 print(line)
-    except PakmanError as error:
-        results.error = error
+    except BaseException as error:
+        results.error = error if isinstance(error, PakmanError) else PakmanError(_ended_early(error))
+        try:
+            results.write(env)
+        except PakmanError as unwritten:
+            progress.warning(unwritten.message)  # what went wrong first is what has to be mended first
         raise
-    finally:
-        results.write(env)
+    results.write(env)
     return 0
+
+
+def _ended_early(error: BaseException) -> str:
+    return "a bug of pakman's ended the run" if isinstance(error, Exception) else "the run was stopped before its end"
 
 
 def _inspect(args: argparse.Namespace, env: Env) -> int:

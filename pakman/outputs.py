@@ -28,10 +28,12 @@ class Results:
 
     def write(self, env: Mapping[str, str]) -> None:
         """Write to the files that GITHUB_OUTPUT and GITHUB_STEP_SUMMARY name, where they are set."""
-        if env.get("GITHUB_OUTPUT"):
-            github.write_outputs(Path(env["GITHUB_OUTPUT"]), self.outputs())
-        if env.get("GITHUB_STEP_SUMMARY"):
-            github.append_summary(Path(env["GITHUB_STEP_SUMMARY"]), self.summary())
+        try:
+            if env.get("GITHUB_OUTPUT"):
+                github.write_outputs(Path(env["GITHUB_OUTPUT"]), self.outputs())
+        finally:
+            if env.get("GITHUB_STEP_SUMMARY"):
+                github.append_summary(Path(env["GITHUB_STEP_SUMMARY"]), self.summary())
 
     def outputs(self) -> dict[str, str]:
         """Return the step's outputs by name."""

@@ -129,3 +129,91 @@ def test_in_a_github_job_secrets_are_masked_before_anything_is_said(
     said = capsys.readouterr()
     assert said.err.splitlines()[0] == "::add-mask::wJalrXUtnFEMI-bPxRfiCYEXAMPLEKEY"
     assert "wJalr" not in said.out
+
+
+def test_an_annotation_names_its_file_from_the_top_of_the_repository(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest.write_text("biuld: 1\n")
+    (manifest.parent / "inner").mkdir()
+    (manifest.parent / "inner/link.yml").symlink_to(manifest)
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(manifest.parent.parent))
+    folder = manifest.parent.name
+    for file, shown in [
+        ("instellar.yml", f"{folder}/instellar.yml"),
+        ("inner/../instellar.yml", f"{folder}/instellar.yml"),
+        ("inner/link.yml", f"{folder}/inner/link.yml"),
+        (str(manifest), f"{folder}/instellar.yml"),
+    ]:
+        assert cli.main(["validate", file, "--format", "github"]) == 3
+        assert f"::error file={shown},line=1,col=1," in capsys.readouterr().out
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert cli.main(["run", "--project", "acme/shop"]) == 3
+    assert f"::error file={folder}/instellar.yml,line=1,col=1," in capsys.readouterr().out
+    # What is not in the repository cannot be shown there.
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(manifest.parent / "inner"))
+    assert cli.main(["validate", "--format", "github"]) == 3
+    assert "::error file=instellar.yml,line=1,col=1," in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "sentence"),
+    [
+        (["--bucket", "nowhere"], 2, "does not begin with s3://"),
+        (["missing.yml"], 2, "there is no manifest missing.yml"),
+    ],
+)
+def test_whatever_ends_a_run_the_summary_says_it(
+    manifest: Path, argv: list[str], status: int, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = manifest.parent / "summary"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    assert cli.main(["run", "--project", "acme/shop", *argv]) == status
+    assert summary.read_text().startswith("## pakman failed")
+    assert sentence in summary.read_text()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (RuntimeError("the-secret"), 1, "a bug of pakman's ended the run"),
+        (cli.Stopped(15), 143, "the run was stopped before its end"),
+    ],
+)
+def test_a_run_that_does_not_reach_its_end_is_no_success_in_the_summary(
+    manifest: Path, error: BaseException, status: int, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(commands, "_built", fail)
+    summary = manifest.parent / "summary"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    assert cli.main(["run"]) == status
+    assert summary.read_text() == f"## pakman failed\n\n**{sentence}**\n\n"
+
+
+@pytest.mark.usefixtures("manifest")
+def test_outputs_that_cannot_be_written_do_not_hide_what_went_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "missing/outputs"))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
+    assert cli.main(["run", "missing.yml", "--project", "acme/shop"]) == 2
+    said = capsys.readouterr().err
+    assert "warning: the file that GITHUB_OUTPUT names" in said
+    assert said.index("warning:") < said.index("pakman: error: there is no manifest missing.yml")
+    assert "there is no manifest" in (tmp_path / "summary").read_text()
+
+
+def test_json_on_stdout_has_nothing_for_github_between_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert cli.main(["push", "nowhere", "--bucket", "s3://bucket", "--format", "json"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("::error title=pakman::nowhere holds no built repository")
+    # And what a child writes is no command on stderr either.
+    commands._progress({"GITHUB_ACTIONS": "true"}, quiet_stdout=True).line("::add-mask::word")
+    assert capsys.readouterr().err == "> ::add-mask::word\n"
