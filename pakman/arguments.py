@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 _DESCRIPTION = """\
 One instellar.yml becomes signed Alpine packages in a bucket that apk reads as
@@ -50,6 +50,24 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, hint=f"see `{self.prog} --help`")
 
 
+class _Command(_Parser):
+    """The parser of one command: a flag or an argument that is empty, as a workflow's unset inputs are, is absent."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse what is not empty."""
+        return super().parse_known_args(self._without_empty(args), namespace)
+
+    def _without_empty(self, args: Iterable[str]) -> list[str]:
+        flags = {flag for flag, action in self._option_string_actions.items() if action.nargs != 0}
+        found: list[str] = []
+        for word in args:
+            if word == "" and found and found[-1] in flags:
+                found.pop()
+            elif word != "" and not (word.endswith("=") and word[:-1] in flags):
+                found.append(word)
+        return found
+
+
 class _Help(argparse.RawDescriptionHelpFormatter):
     """Help as it was written, for 80 columns: asking the terminal how wide it is imports four modules each time."""
 
@@ -68,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="store_true", help="print pakman's version and exit")
     commands = top.add_subparsers(
-        prog="pakman", dest="command", metavar="COMMAND", title="commands", parser_class=_Parser
+        prog="pakman", dest="command", metavar="COMMAND", title="commands", parser_class=_Command
     )
     add: Callable[[_Commands], None]
     for add in (_validate, _generate, _build, _push, _run, _inspect, _keygen):
@@ -76,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
+_Commands: TypeAlias = "argparse._SubParsersAction[_Command]"
 
 
 def _command(commands: _Commands, name: str, summary: str, text: str, epilog: str = "") -> argparse.ArgumentParser:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pakman import __version__, cli, commands
+from pakman import __version__, arguments, cli, commands
+from pakman.errors import UsageError
 from tests.repositories import repository
 
 VALID = """\
@@ -217,3 +218,31 @@ def test_json_on_stdout_has_nothing_for_github_between_it(
     # And what a child writes is no command on stderr either.
     commands._progress({"GITHUB_ACTIONS": "true"}, quiet_stdout=True).line("::add-mask::word")
     assert capsys.readouterr().err == "> ::add-mask::word\n"
+
+
+@pytest.mark.parametrize("style", ["{flag} ", "{flag}="])
+@pytest.mark.parametrize(
+    ("argv", "required"),
+    [
+        (["validate", "", "--project", "--format"], ""),
+        (["run", "", "--output", "--project", "--package-version", "--package-release", "--signing-key", "--rootfs",
+          "--cache-dir", "--builder", "--build-root", "--bucket", "--endpoint-url", "--region", "--keep"], ""),
+        (["push", "", "--bucket"], "DIR, --bucket"),
+        (["inspect", "", "--key"], "FILE.apk"),
+        (["keygen", "--project", "--output"], ""),
+        (["generate", "", "--output"], "--output"),
+        (["build", "", "--output"], "--output"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)  # fmt: skip
+def test_what_is_empty_is_what_is_absent(argv: list[str], required: str, style: str) -> None:
+    words = [argv[0]]
+    for word in argv[1:]:
+        words += style.format(flag=word).split(" ") if word not in ("", "--keep") else [word]
+    parser = arguments.parser()
+    if required:
+        with pytest.raises(UsageError, match=f"the following arguments are required: {required}$"):
+            parser.parse_args(words)
+    else:
+        kept = [word for word in argv if word in ("--keep", argv[0])]
+        assert parser.parse_args(words) == parser.parse_args(kept)
