@@ -35,7 +35,7 @@ ERRORS = (
 )
 """The codes of errors, as words."""
 WARNINGS = (
-    "hook-other-service name-differs no-main-kit no-stack services-dependencies stack-end-of-life "
+    "blank-in-binary hook-other-service name-differs no-main-kit no-stack services-dependencies stack-end-of-life "
     "stop-in-post-deinstall unknown-service-mode"
 )
 """The codes of warnings, as words."""

@@ -18,6 +18,7 @@ def warnings(root: Node, lines: list[str], repository: str | None, today: dateti
     yield from _stack(root, today)
     yield from _name(root, repository)
     yield from _service_dependencies(root)
+    yield from _binaries(root)
     yield from _main_kit(root)
     yield from _service_modes(root)
     yield from _hooks(root, lines, repository)
@@ -61,6 +62,24 @@ def _service_dependencies(root: Node) -> Iterator[Fault]:
         message = f"services need {listed}, which `dependencies.runtime` does not have; it is added"
         hint = f"add `- {missing[0]}` to it"
         yield fault(place, ["dependencies", "runtime"], "services-dependencies", message, hint)
+
+
+def _binaries(root: Node) -> Iterator[Fault]:
+    """A file's name may have a blank in it; more often a whole command line was written there."""
+    for key, call in (("services", "`start: {{call: {}}}`"), ("commands", "`call: {}`")):
+        for index, item in root.mapping("run").items(key, dict):
+            node = item.text("binary")
+            program, _, arguments = node.value.partition(" ") if node is not None else ("", "", "")
+            if node is not None and arguments:
+                message = f"`run.{key}[{index}].binary` is a file's name, and {quoted(node.value)} has a blank in it"
+                hint = f"if it is a program with its arguments, write `binary: {shown(program)}` and "
+                yield fault(
+                    node,
+                    ["run", key, index, "binary"],
+                    "blank-in-binary",
+                    message,
+                    hint + call.format(shown(arguments)),
+                )
 
 
 def _main_kit(root: Node) -> Iterator[Fault]:
