@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pakman import arguments
-from pakman.errors import ManifestError, PakmanError, SigningError
+from pakman.errors import ManifestError, PakmanError, SigningError, UsageError
 
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
     from pakman.bucket import Bucket
@@ -49,6 +49,10 @@ def run(argv: list[str], env: Env) -> int:
         "keygen": _keygen,
     }
     _mask_secrets(env)
+    try:
+        os.getcwd()  # noqa: PTH109  (pathlib would be loaded for it)
+    except FileNotFoundError as error:
+        raise UsageError("the current folder is gone", hint="cd to where the application is") from error
     return commands[args.command](args, env)
 
 
@@ -224,7 +228,8 @@ def _signing_key(
     name = signing.key_name(project.owner, project.name)
     if args.signing_key is not None:
         try:
-            pem = args.signing_key.read_text()
+            with args.signing_key.open("rb") as file:
+                pem = file.read(_MOST_OF_A_KEY).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise SigningError(
                 f"the signing key {args.signing_key} cannot be read: {_reason(error)}",
@@ -240,6 +245,10 @@ def _signing_key(
         "`pakman keygen` makes a key to keep, --signing-key or PAKMAN_SIGNING_KEY hands it over"
     )
     return signing.generate(name), True
+
+
+_MOST_OF_A_KEY = 64 << 10
+"""Bytes; a key of 16384 bits has 13 KB."""
 
 
 def _no_key_to_keep() -> SigningError:

@@ -9,6 +9,7 @@ DIR/<key name>.rsa.pub
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,7 +101,8 @@ def read(directory: Path) -> tuple[Repository, ...]:
 
 def _read_one(directory: Path, file: Path) -> Repository:
     try:
-        content = json.loads(file.read_text())
+        with file.open("rb") as stream:
+            content = json.loads(stream.read(_MOST_BYTES))
         return Repository(
             directory=directory,
             arch=_word(content["arch"]),
@@ -123,15 +125,24 @@ def _read_one(directory: Path, file: Path) -> Repository:
                 for package in content["packages"]
             ),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except OSError as error:
         raise UsageError(
-            f"{file} is not what `pakman build` writes ({error})", hint="build again into an empty directory"
+            f"{file} cannot be read: {error.strerror or error}", hint="build again into an empty directory"
+        ) from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise UsageError(
+            f"{file} is not what `pakman build` writes ({reason})", hint="build again into an empty directory"
         ) from error
 
 
 def _word(value: object) -> str:
-    """Refuse what could not be one part of a path: the file may come from another job's artifact."""
+    """Refuse what is no name of apk's or GitHub's: the file may be another job's, and this is for paths and shells."""
     text = str(value)
-    if not text or "/" in text or text in (".", "..") or "\0" in text:
-        raise ValueError(f"{text!r} is not a name")
+    if not re.fullmatch(r"[A-Za-z0-9_.+~-]+", text) or text in (".", ".."):
+        raise ValueError(f"{text[:60]!r} is not a name")
     return text
+
+
+_MOST_BYTES = 4 << 20
+"""Of packages.json; a package takes 300 of them."""

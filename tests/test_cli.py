@@ -246,3 +246,15 @@ def test_what_is_empty_is_what_is_absent(argv: list[str], required: str, style: 
     else:
         kept = [word for word in argv if word in ("--keep", argv[0])]
         assert parser.parse_args(words) == parser.parse_args(kept)
+
+
+@pytest.mark.parametrize("command", ["validate", "run --project a/b", "keygen --project a/b", "inspect x.apk"])
+def test_a_folder_that_is_gone_is_one_sentence(
+    manifest: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = manifest.parent / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert cli.main(command.split()) == 2
+    assert capsys.readouterr().err == "pakman: error: the current folder is gone\n  cd to where the application is\n"

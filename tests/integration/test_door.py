@@ -79,6 +79,12 @@ def test_an_error_that_nobody_hears_has_its_exit_code(application: Path) -> None
     assert sh("pakman push nowhere --bucket s3://bucket 2>/dev/full", application).returncode == 2
 
 
+def test_a_signing_key_without_end_is_no_key(application: Path) -> None:
+    done = sh("ulimit -v 2000000; pakman run --project acme/shop --signing-key /dev/zero", application)
+    assert done.returncode == 5
+    assert b"the signing key is not a private key in PEM" in done.stderr
+
+
 def test_any_text_is_printed_in_any_alphabet(application: Path) -> None:
     name = os.fsdecode(b"\xff\xc3\xa9.yml")
     (application / name).write_text(VALID + "bézier: 1\n")

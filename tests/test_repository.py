@@ -1,0 +1,63 @@
+"""What a built repository says of itself, read back; it may be another job's artifact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pakman import repository
+from pakman.errors import UsageError
+from tests import repositories
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    built = repositories.repository(tmp_path, {"notes": b"one", "notes-openrc": b"two"})
+    other = repositories.repository(tmp_path, {"notes": b"one"}, arch="aarch64", commit=None, is_throwaway_key=True)
+    assert repository.read(tmp_path) == (other, built)
+
+
+def _changed(**changes: object) -> Callable[[dict[str, Any]], str]:
+    return lambda content: json.dumps({**content, **changes})
+
+
+def _package(**changes: object) -> Callable[[dict[str, Any]], str]:
+    return lambda content: json.dumps({**content, "packages": [{**content["packages"][0], **changes}]})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda _: "", "Expecting value"),
+        (lambda _: "[]", "list indices"),
+        (lambda _: "{}", "'arch' is missing"),
+        (lambda _: "[" * 100_000, "recursion"),
+        (lambda _: '"' + "x" * 5_000_000, "Unterminated string"),
+        (_changed(packages={"a": 1}), "indices must be"),
+        (_changed(owner="a/b"), "'a/b' is not a name"),
+        (_changed(slug=".."), "'..' is not a name"),
+        (_changed(key_name="a b"), "'a b' is not a name"),
+        (_package(name="$(touch x)"), "'$(touch x)' is not a name"),
+        (_package(version="1\n::add-mask::a"), "is not a name"),
+        (_package(sha256=""), "'' is not a name"),
+        (_package(size="many"), "invalid literal"),
+    ],
+)
+def test_what_is_not_ours_is_one_sentence(tmp_path: Path, change: Callable[[dict[str, Any]], str], reason: str) -> None:
+    file = repositories.repository(tmp_path, {"notes": b"one"}).manifest_file
+    file.write_text(change(json.loads(file.read_text())))
+    with pytest.raises(UsageError) as raised:
+        repository.read(tmp_path)
+    assert raised.value.message.startswith(f"{file} is not what `pakman build` writes (")
+    assert reason in raised.value.message
+
+
+def test_what_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "x86_64/packages.json").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"x86_64/packages\.json cannot be read: Is a directory"):
+        repository.read(tmp_path)
+    with pytest.raises(UsageError, match="holds no built repository"):
+        repository.read(tmp_path / "nowhere")
