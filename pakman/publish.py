@@ -10,10 +10,11 @@ None of these is ever replaced: machines cache them, and an index vouches for th
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,33 +89,32 @@ def publish(
     path = bucket.location.key(*folder)
     objects = _objects(repositories, bucket.location, folder)
     with closing(bucket), _workers(bucket.concurrency) as (files, parts):
-        reading = {item.key: files.submit(_read, item) for item in objects}
-        found = _found(bucket, path, objects)
-        contents = {key: future.result() for key, future in reading.items()}
-        missing = _missing(bucket, objects, contents, found, files)
+        contents = {item: _content(item) for item in objects}
+        checks = [files.submit(_check_content, item, contents[item]) for item in objects]
+        # The parts of large packages go ahead of it: there is no object before they are put together.
+        all_checked = files.submit(lambda: [check.result() for check in checks])
+        missing = _missing(bucket, contents, _found(bucket, path, objects), files)
 
-        progress = _Progress(sum(contents[item.key].size for item in missing), on_progress)
-        uploaded: set[str] = set()
+        progress = _Progress(sum(contents[item].size for item in missing), on_progress)
+        store = partial(_store, bucket, parts, progress, all_checked)
+        uploaded: set[_Object] = set()
         for kind in ("package", "key", "index"):
-            uploads = {
-                files.submit(_store, bucket, item, contents[item.key], parts, progress): item
-                for item in _largest_first(missing, contents)
-                if item.kind == kind
-            }
-            for future in as_completed(uploads):
-                if future.result():
-                    uploaded.add(uploads[future].key)
-        large = {item.key for item in objects if contents[item.key].parts > 1}
-        if large:
-            bucket.abort_left_behind(path, large)
+            chosen = [item for item in missing if item.kind == kind]
+            # The small ones fill the gaps; the other way round one large one is left alone at the end.
+            chosen.sort(key=lambda item: -contents[item].size)
+            uploads = {files.submit(store, item, contents[item]): item for item in chosen}
+            uploaded |= {uploads[upload] for upload in as_completed(uploads) if upload.result()}
+        all_checked.result()
+        if any(content.parts > 1 for content in contents.values()):
+            bucket.abort_left_behind(path, {item.key for item in objects})
     key_path = bucket.location.key("keys", first.key_name)
     return Publication(
         repository_path=path,
         repository_url=bucket.url(path),
         public_key_path=key_path,
         public_key_url=bucket.url(key_path),
-        uploaded=tuple(item.key for item in objects if item.key in uploaded),
-        skipped=tuple(item.key for item in objects if item.key not in uploaded),
+        uploaded=tuple(item.key for item in objects if item in uploaded),
+        skipped=tuple(item.key for item in objects if item not in uploaded),
     )
 
 
@@ -162,21 +162,34 @@ def _objects(repositories: Iterable[Repository], location: Location, folder: tup
     return (*packages, *keys.values(), *indexes)
 
 
-def _read(item: _Object) -> Content:
-    """Read a file and compare it with what packages.json says of it."""
+def _content(item: _Object) -> Content:
+    """Return a file's content: a package's as packages.json announces it, so that it can be read meanwhile."""
+    with _readable(item):
+        if item.sha256 is not None:
+            return content.announced(item.path, item.sha256)
+        # In one part, whatever its size: an index is one or another, never in between.
+        return content.read_whole(item.path)
+
+
+def _check_content(item: _Object, announced: Content) -> None:
+    """Read a package and compare it with what packages.json says of it."""
+    with _readable(item):
+        if item.sha256 is None or (item.size == announced.size and announced.is_true()):
+            return
+    raise UsageError(
+        f"{item.path} is not the file that was built: packages.json knows it with another size or SHA-256",
+        hint="run `pakman build` again, into an empty directory",
+    )
+
+
+@contextmanager
+def _readable(item: _Object) -> Iterator[None]:
     try:
-        # An index goes up in one part, whatever its size: it is one object or another, never in between.
-        found = content.read(item.path) if item.kind == "package" else content.read_whole(item.path)
+        yield
     except OSError as error:
         raise UsageError(
             f"{item.path} cannot be read: {error.strerror}", hint="run `pakman build` again, into an empty directory"
         ) from error
-    if (item.size, item.sha256) not in ((None, None), (found.size, found.sha256)):
-        raise UsageError(
-            f"{item.path} is not the file that was built: packages.json knows it with another size or SHA-256",
-            hint="run `pakman build` again, into an empty directory",
-        )
-    return found
 
 
 def _found(bucket: Bucket, path: str, objects: tuple[_Object, ...]) -> dict[str, Stored]:
@@ -193,19 +206,15 @@ def _found(bucket: Bucket, path: str, objects: tuple[_Object, ...]) -> dict[str,
 
 
 def _missing(
-    bucket: Bucket,
-    objects: tuple[_Object, ...],
-    contents: dict[str, Content],
-    found: dict[str, Stored],
-    files: Executor,
+    bucket: Bucket, contents: Mapping[_Object, Content], found: Mapping[str, Stored], files: Executor
 ) -> list[_Object]:
     """Return the objects that are not there; raise BucketError where one is there with other bytes."""
-    there = [item for item in objects if item.key in found]
-    same = files.map(lambda item: bucket.holds(item.key, contents[item.key], found[item.key]), there)
+    there = [item for item in contents if item.key in found]
+    same = files.map(lambda item: bucket.holds(item.key, contents[item], found[item.key]), there)
     for item, holds in zip(there, same, strict=True):
         if not holds:
             raise _refusal(bucket, item)
-    return [item for item in objects if item.key not in found]
+    return [item for item in contents if item.key not in found]
 
 
 _REFUSALS = {
@@ -223,12 +232,9 @@ def _refusal(bucket: Bucket, item: _Object) -> BucketError:
     )
 
 
-def _largest_first(objects: Iterable[_Object], contents: dict[str, Content]) -> list[_Object]:
-    # The small ones fill the gaps; the other way round one large one is left alone at the end.
-    return sorted(objects, key=lambda item: -contents[item.key].size)
-
-
-def _store(bucket: Bucket, item: _Object, found: Content, parts: Executor, progress: _Progress) -> bool:
+def _store(
+    bucket: Bucket, parts: Executor, progress: _Progress, all_checked: Future[Any], item: _Object, found: Content
+) -> bool:
     """Store one object; return whether it is ours, and not another push's with the same bytes."""
     outcome = bucket.put_new(
         item.key,
@@ -237,6 +243,7 @@ def _store(bucket: Bucket, item: _Object, found: Content, parts: Executor, progr
         cache_control=item.cache_control,
         parts=parts,
         on_bytes=lambda count: progress.add(item.title, count),
+        before_it_shows=all_checked.result,
     )
     if outcome == "different":
         raise _refusal(bucket, item)

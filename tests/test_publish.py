@@ -27,8 +27,11 @@ class Unreachable(Bucket):
         """Answer without a server."""
         return {}
 
-    def put_new(self, *_: object, **__: object) -> object:  # type: ignore[override]
-        """Fail: everything is looked at first."""
+    def put_new(  # type: ignore[override]
+        self, *_: object, before_it_shows: Callable[[], object], **__: object
+    ) -> object:
+        """Fail: everything is looked at before an object shows."""
+        before_it_shows()
         pytest.fail("something was stored")
 
 

@@ -163,19 +163,24 @@ class Bucket:
         cache_control: str,
         parts: Executor,
         on_bytes: Callable[[int], None] = lambda _count: None,
+        before_it_shows: Callable[[], object] = lambda: None,
     ) -> Outcome:
         """Store an object that is not there yet, and verify that it arrived; never replaces one.
 
         A large file goes up in parts, in `parts`, whose threads may call `on_bytes` with the number of bytes that have
-        arrived. Where another push was quicker, its object is compared.
+        arrived; before they become an object, `before_it_shows` may still raise. Where another push was quicker, its
+        object is compared.
         """
         connection, labels = self._connection(), Labels(content_type, cache_control, content.sha256)
         with failures.told(self._access, key):
             if content.parts == 1:
+                before_it_shows()
                 sent = upload.whole(connection, self.location.name, key, content, labels)
                 on_bytes(content.size)
             else:
-                sent = upload.in_parts(connection, self.location.name, key, content, labels, parts, on_bytes)
+                sent = upload.in_parts(
+                    connection, self.location.name, key, content, labels, parts, on_bytes, before_it_shows
+                )
         if sent.etag is None:
             return self._compare(key, content)
         self._verify(key, content, sent.etag.strip('"'), etag(sent.md5s))

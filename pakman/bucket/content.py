@@ -21,7 +21,7 @@ _BLOCK = 256 << 10
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a file held when it was read: `sha256` is in hex; `stamp` changes when the file does."""
+    """What a file holds, or is said to hold: `sha256` is in hex; `stamp` changes when the file does."""
 
     path: Path
     size: int
@@ -56,6 +56,17 @@ class Content:
         """Compute the MD5 of every part."""
         return tuple(md5(self.part(number)) for number in range(self.parts))
 
+    def is_true(self) -> bool:
+        """Read the file and say whether it has this size and SHA-256. Raises OSError."""
+        found = read(self.path)
+        return (found.size, found.sha256, found.stamp) == (self.size, self.sha256, self.stamp)
+
+
+def announced(path: Path, sha256: str, *, part_size: int = PART_SIZE) -> Content:
+    """Return what a file of this digest would be, without reading it; `is_true` reads it. Raises OSError."""
+    status = path.stat()
+    return _content(path, status, sha256, part_size)
+
 
 def read(path: Path, *, part_size: int = PART_SIZE) -> Content:
     """Read a file that is to be one PUT up to `part_size`, parts of it above. Raises OSError."""
@@ -64,8 +75,12 @@ def read(path: Path, *, part_size: int = PART_SIZE) -> Content:
         digest = hashlib.sha256()
         while block := file.read(_BLOCK):
             digest.update(block)
+    return _content(path, status, digest.hexdigest(), part_size)
+
+
+def _content(path: Path, status: os.stat_result, sha256: str, part_size: int) -> Content:
     part_size = max(part_size, -(-status.st_size // _MOST_PARTS))
-    return Content(path, status.st_size, digest.hexdigest(), part_size, _stamp(status))
+    return Content(path, status.st_size, sha256, part_size, _stamp(status))
 
 
 def read_whole(path: Path) -> Content:

@@ -81,8 +81,9 @@ def in_parts(
     labels: Labels,
     parts: Executor,
     on_bytes: Callable[[int], None],
+    before_it_shows: Callable[[], object],
 ) -> Sent:
-    """Store a file as a multipart upload, its parts in `parts`; raises as `whole` does.
+    """Store a file as a multipart upload, its parts in `parts`; raises as `whole` and `before_it_shows` do.
 
     Whatever happens, no upload is left behind, unless this process is killed.
     """
@@ -94,6 +95,7 @@ def in_parts(
         for number in range(content.parts):
             futures.append(parts.submit(_put_part, connection, bucket, key, upload_id, content, number, on_bytes))
         sent = [future.result() for future in futures]
+        before_it_shows()
 
         def complete(**condition: str) -> Any:
             listed = [{"PartNumber": number, "ETag": etag} for number, (etag, _) in enumerate(sent, 1)]

@@ -20,7 +20,7 @@ import pytest
 from pakman.apk.index import read_index, write_index
 from pakman.bucket import Bucket, Location
 from pakman.bucket.content import read as read_content
-from pakman.errors import BucketError
+from pakman.errors import BucketError, UsageError
 from pakman.publish import Publication, publish
 from pakman.repository import Repository, read
 from tests.integration.conftest import AlpineRoot
@@ -176,6 +176,19 @@ def test_a_large_package_goes_in_parts(store: Store, tmp_path: Path) -> None:
     assert head["CacheControl"].endswith("immutable")
     assert head["Metadata"] == {"sha256": built.packages[0].sha256}
     assert len(steps) == 5
+    assert store.uploads() == []
+
+
+@pytest.mark.parametrize("name", ["large", "notes1"])
+def test_nothing_is_stored_where_one_package_is_not_the_one_that_was_built(
+    store: Store, tmp_path: Path, name: str
+) -> None:
+    built = repository(tmp_path, {**some_packages(), "large": os.urandom(LARGE)})
+    path = tmp_path / f"x86_64/{name}-1.0.0-r0.apk"
+    path.write_bytes(path.read_bytes()[::-1])
+    with pytest.raises(UsageError, match=f"{name}-1.0.0-r0.apk is not the file that was built"):
+        publish((built,), store.bucket)
+    assert store.objects() == {}
     assert store.uploads() == []
 
 
