@@ -35,7 +35,9 @@ class Completed:
 
 def which(program: str, env: Mapping[str, str]) -> str | None:
     """Return the path of `program` on the PATH of `env`, with the system's directories as a last resort."""
-    return shutil.which(program, path=f"{env.get('PATH', '')}:{_SYSTEM_PATH}")
+    # An empty or relative entry is the current folder, or in it: an application's, and it may have a file called git.
+    entries = [entry for entry in env.get("PATH", "").split(":") if entry.startswith("/")]
+    return shutil.which(program, path=":".join([*entries, _SYSTEM_PATH]))
 
 
 def shown(argv: Sequence[str]) -> str:

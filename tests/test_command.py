@@ -42,6 +42,17 @@ def test_a_program_is_found_on_the_given_path_first(tmp_path: Path) -> None:
     assert command.which("no such program", {}) is None
 
 
+@pytest.mark.parametrize("path", [None, "", ":/usr/bin", ".", "bin::"])
+def test_a_program_in_the_current_folder_is_not_found(
+    path: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in (tmp_path / "mine", tmp_path / "bin/mine"):
+        place.parent.mkdir(exist_ok=True)
+        place.touch(0o755)
+    assert command.which("mine", {} if path is None else {"PATH": path}) is None
+
+
 def test_a_pipe_is_filled_while_it_is_read() -> None:
     content = os.urandom(1_000_000)
     with command.fed(lambda pipe: _write_all(pipe, content)) as stream:
