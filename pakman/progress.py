@@ -6,6 +6,7 @@ anywhere else both are plain lines.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, TextIO
@@ -16,6 +17,8 @@ from pakman.github import human_size as human_size
 Style = Literal["terminal", "plain", "github"]
 
 _BAR_WIDTH = 30
+_COLUMNS = 80
+"""Of a terminal that does not say how wide it is."""
 _QUIET_SECONDS = 10.0
 
 
@@ -68,8 +71,10 @@ class Progress:
             if now - self._last_bar < 0.05 and done < total:
                 return
             filled = int(share * _BAR_WIDTH)
-            text = f"{title} [{'#' * filled}{' ' * (_BAR_WIDTH - filled)}] {human_size(done)} of {human_size(total)}"
-            self._out.write(f"\r\x1b[K{text}")
+            bar = f" [{'#' * filled}{' ' * (_BAR_WIDTH - filled)}] {human_size(done)} of {human_size(total)}"
+            # What does not fit would go on in the next line, where nothing erases it.
+            room = self._columns() - 1
+            self._out.write(f"\r\x1b[K{f'{title[: max(room - len(bar), 0)]}{bar}'[:room]}")
             self._out.flush()
             self._drawn = True
             self._last_bar = now
@@ -77,6 +82,12 @@ class Progress:
             if self._last_bar > float("-inf"):
                 self._write(f"{title}: {human_size(done)} of {human_size(total)} ({share:.0%})")
             self._last_bar = now
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._out.fileno()).columns or _COLUMNS
+        except (OSError, ValueError):
+            return _COLUMNS
 
     def _annotate(self, kind: Literal["notice", "warning"], text: str) -> None:
         self._erase()

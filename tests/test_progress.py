@@ -1,0 +1,51 @@
+"""What a run says while it goes on."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import termios
+from pathlib import Path
+
+import pytest
+
+from pakman.progress import Progress
+
+
+def _bar_in_a_terminal(columns: int) -> bytes:
+    """Return what is written to a terminal that is so many columns wide; 0 where it does not know."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
+    with os.fdopen(theirs, "w") as out:
+        Progress(out, "terminal", lambda: 1.0).bar(TITLE, 512, 1024)
+        said = os.read(ours, 1000)
+    os.close(ours)
+    return said.removeprefix(b"\r\x1b[K")
+
+
+TITLE = "x86_64/a-rather-long-name-1.2.3-r0.apk"
+BAR = " [###############               ] 512 B of 1.0 KiB"
+
+
+@pytest.mark.parametrize(("columns", "length"), [(200, 88), (80, 79), (20, 19), (2, 1), (0, 79)])
+def test_a_bar_stays_in_its_line(columns: int, length: int) -> None:
+    said = _bar_in_a_terminal(columns).decode()
+    assert len(said) == length
+    # The numbers matter more than the end of a name.
+    assert said == f"{TITLE[: max(length - len(BAR), 0)]}{BAR}"[:length]
+
+
+def test_elsewhere_a_bar_is_a_line_now_and_then() -> None:
+    out, now = io.StringIO(), iter([0.0, 5.0, 11.0, 12.0])
+    progress = Progress(out, "plain", lambda: next(now))
+    for done in (0, 1, 512, 600):
+        progress.bar("a.apk", done, 1024)
+    assert out.getvalue() == "a.apk: 512 B of 1.0 KiB (50%)\n"
+
+
+def test_a_child_s_line_is_no_command_to_github(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    with file.open("w") as out:
+        Progress(out, "github", lambda: 0.0).line("::set-output name=a::b")
+    assert file.read_text() == "> ::set-output name=a::b\n"
