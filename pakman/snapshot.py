@@ -43,7 +43,9 @@ def write(
     begins with a dot only where the pattern has the dot. A directory that matches is left out with all below it.
     Raises BuildError for what cannot be read, what changes while it is read, and what cannot be written.
     """
-    walk = _Walk(source.resolve(), tuple(map(_parts, exclude)), frozenset(map(_located, skip)), on_skipped)
+    # Where a path in `skip` is a link, what it leads to stays out, too: that is the key, or the output, itself.
+    skipped = frozenset(place for path in skip for place in (_located(path), path.resolve()))
+    walk = _Walk(source.resolve(), tuple(map(_parts, exclude)), skipped, on_skipped)
     sha512 = hashlib.sha512()
     try:
         with target.open("wb") as file:

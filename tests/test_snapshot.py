@@ -231,3 +231,11 @@ def test_is_as_deep_as_the_application(tmp_path: Path) -> None:
 def test_a_directory_comes_before_what_is_in_it_and_that_before_what_follows(tmp_path: Path) -> None:
     source = tree(tmp_path / "app", "a/b/c", "a/b.c", "a-b", "a.b/c")
     assert list(taken(source, tmp_path / "out.tar")) == ["a", "a/b", "a/b/c", "a/b.c", "a-b", "a.b", "a.b/c"]
+
+
+def test_what_a_skipped_link_leads_to_stays_out_too(tmp_path: Path) -> None:
+    source = tree(tmp_path / "app", "secret/key.rsa", "secret/kept", "made/packages/x")
+    (source / "key.rsa").symlink_to("secret/key.rsa")
+    (source / "packages").symlink_to("made/packages")
+    skip = [source / "key.rsa", source / "packages"]
+    assert set(taken(source, tmp_path / "out.tar", skip=skip)) == {"secret", "secret/kept", "made"}
