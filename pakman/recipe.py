@@ -56,8 +56,28 @@ class Recipe:
 
 
 def package_name(manifest: Manifest, project: Project) -> str:
-    """Return pkgname: run.name, else the repository's name in apk's grammar."""
-    return (manifest.run.name if manifest.run is not None else None) or project.slug
+    """Return pkgname: run.name, else the repository's name in apk's grammar.
+
+    Raises ManifestError where the latter cannot be a package's name, and an account's; run.name has been checked.
+    """
+    if manifest.run is not None and manifest.run.name is not None:
+        return manifest.run.name
+    name = project.slug
+    reasons = {
+        "every Alpine machine has a user or group of this name already": name in names.USERS,
+        "a user's name of digits is taken for a number": name.isdigit(),
+        "its end would be read as the package's version": names.ends_like_version(name),
+        f"a user's name has at most {names.MAX_NAME} characters": len(name) > names.MAX_NAME,
+    }
+    for reason, is_so in reasons.items():
+        if is_so:
+            fits = names.nearest_package(name)
+            fits = f"{fits[: names.MAX_NAME - 4]}-app" if fits == name else fits
+            raise ManifestError(
+                f"{name}, after the repository {project.name}, cannot be the package's name: {reason}",
+                hint=f"write the name into the manifest, for instance\n  run:\n    name: {fits}",
+            )
+    return name
 
 
 def compose(

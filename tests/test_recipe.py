@@ -380,3 +380,22 @@ def test_a_source_that_is_no_file_of_the_application(tmp_path: Path, entry: str)
     (source / "loop").symlink_to("loop")
     with pytest.raises(ManifestError, match=f"source: there is no file {entry} in "):
         generate.generate(replace(SHIPPED, source=(entry,)), PROJECT, source, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("slug", "reason", "fits"),
+    [
+        ("root", "every Alpine machine has a user", "root-app"),
+        ("2048", "digits", "2048-app"),
+        ("shop-2", "read as the package's version", "shop2"),
+        ("a" * 33, "at most 32 characters", "a" * 32),
+    ],
+)
+def test_a_repository_whose_name_no_package_can_have(slug: str, reason: str, fits: str) -> None:
+    project = replace(PROJECT, name=slug.upper(), slug=slug)
+    with pytest.raises(
+        ManifestError, match=rf"^{slug}, after the repository {slug.upper()}, cannot be .*{reason}"
+    ) as e:
+        composed(SHIPPED, project)
+    assert e.value.hint.endswith(f"\n  run:\n    name: {fits}")
+    assert composed(replace(SHIPPED, run=Run(name=fits)), project).name == fits

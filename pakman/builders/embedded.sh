@@ -15,6 +15,11 @@ pkgbasedir=$startdir/pkg
 # shellcheck disable=SC2034
 pkgdir=$pkgbasedir/$pkgname
 
+# has DATABASE NAME: says whether a user or group is there; a dot in its name is a dot.
+has() {
+	cut -d : -f 1 "/etc/$1" | grep -qxF -e "$2"
+}
+
 case $task in
 variables)
 	# A NUL before, between and after: what the APKBUILD itself may print comes before the first.
@@ -39,11 +44,11 @@ unpack)
 	;;
 make-users)
 	for name in ${pkggroups-}; do
-		grep -q "^$name:" /etc/group || addgroup -S "$name"
+		has group "$name" || addgroup -S "$name"
 	done
 	for name in ${pkgusers-}; do
-		grep -q "^$name:" /etc/passwd && continue
-		if grep -q "^$name:" /etc/group; then
+		has passwd "$name" && continue
+		if has group "$name"; then
 			adduser -S -D -H -G "$name" "$name"
 		else
 			adduser -S -D -H "$name"
@@ -72,8 +77,9 @@ strip)
 	cd "$pkgbasedir"
 	for file; do
 		# Only the content is replaced: owner, mode, links and attributes stay.
-		strip -o /tmp/stripped "$file"
-		cat /tmp/stripped >"$file"
+		# Not in /tmp, where the build may have put something of this name.
+		strip -o "$startdir/stripped" "$file"
+		cat "$startdir/stripped" >"$file"
 	done
 	;;
 tidy)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import gzip
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -147,6 +150,15 @@ def test_the_signing_key_among_the_sources_is_not_seen(builds: Builds, tmp_path:
     assert {name for name in contents(made.packages[0].path) if name.startswith("var/lib/shop/")} == {
         "var/lib/shop/app", "var/lib/shop/app/page.html", "var/lib/shop/kept.pem"
     }  # fmt: skip
+
+
+def test_a_dot_in_a_name_is_a_dot(builds: Builds, tmp_path: Path) -> None:
+    # Every Alpine root has www-data.
+    made = builds.run(manifest(run=Run(name="www.data")), tmp_path / "out")
+    with tarfile.open(
+        fileobj=io.BytesIO(gzip.decompress(made.packages[0].path.read_bytes())), ignore_zeros=True
+    ) as tar:
+        assert tar.getmember("var/lib/www.data/app").uname == "www.data"
 
 
 def test_the_same_commit_gives_the_same_bytes(builds: Builds, tmp_path: Path) -> None:
