@@ -96,6 +96,9 @@ _SHORTEST_MASK = 8
 """Shorter words are not masked: GitHub would blot them out of every line, and drop job outputs that hold them."""
 
 
+_FRAME = re.compile(r"^-----|-----$")
+
+
 def mask(secret: str) -> list[str]:
     """Return the workflow commands that hide a secret in the log: each of its lines, and its base64, wrapped or not.
 
@@ -103,11 +106,14 @@ def mask(secret: str) -> list[str]:
     """
     text = secret.strip()
     words = [line.strip() for line in text.splitlines()]
+    if "-----BEGIN" in text:
+        # A PEM text may have a literal backslash-n, or a blank, for each newline.
+        words = text.replace("\\r", " ").replace("\\n", " ").split()
     for encoded in (text.encode(), f"{text}\n".encode()):
         words.append(base64.b64encode(encoded).decode())
         words += base64.encodebytes(encoded).decode().splitlines()
     # What frames a PEM block is no secret.
-    hidden = [word for word in words if len(word) >= _SHORTEST_MASK and not word.startswith("-----")]
+    hidden = [word for word in words if len(word) >= _SHORTEST_MASK and not _FRAME.search(word)]
     return [f"::add-mask::{escape_message(word)}" for word in dict.fromkeys(hidden)]
 
 

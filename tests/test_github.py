@@ -140,6 +140,13 @@ def test_every_line_of_a_secret_is_masked_and_its_base64() -> None:
     assert not any(word.startswith("-----") for word in words)
 
 
+@pytest.mark.parametrize("newline", ["\r\n", "\\n", "\\r\\n", " ", "  \n  "])
+def test_a_key_whose_newlines_a_store_has_changed_is_masked_line_by_line(newline: str) -> None:
+    words = [message for _, _, message in commands("\n".join(github.mask(KEY.replace("\n", newline))))]
+    assert words[:2] == ["first/line/of/the/key", "second+line+of+the+key"]
+    assert not any("-----" in word for word in words)
+
+
 def test_a_secret_of_one_line_is_masked_whole() -> None:
     assert github.mask("  50% off:secret\n")[0] == "::add-mask::50%25 off:secret"
 
