@@ -21,6 +21,16 @@ USERS = _words(
 )
 """The users and groups of an Alpine root: /etc/passwd and /etc/group of the package alpine-baselayout-data."""
 
+SERVICES = _words(
+    "acpid binfmt bootmisc cgroups consolefont crond devfs dhcpcd dmesg firstboot fsck hostname hwclock hwdrivers",
+    "killprocs klogd loadkmap local localmount loopback machine-id modloop modules mount-ro mtab net-online netmount",
+    "networking ntpd numlock osclock procfs rdate root runsvdir s6-svscan save-keymaps save-termencoding savecache",
+    "seedrng setup-dns staticroute swap swclock sysctl sysfs sysfsconf syslog termencoding user watchdog",
+    # what these provide: a service of such a name stops OpenRC from making sense of the others
+    "clock dev dev-mount dns firewall keymaps logger mta net network-online ntp-client urandom",
+)
+"""The services of an Alpine root: /etc/init.d of the packages openrc and busybox-openrc."""
+
 COMMANDS = _words(
     # the shell's own words: `help` in Alpine's sh lists its builtins
     "if then else elif fi case esac for while until do done in function",

@@ -47,7 +47,7 @@ build:
   strip_binary: false
 source:
   - Caddyfile
-  - https://example.com/geo.tar.gz
+  - data/geo.csv
 run:
   name: shop
   user: root

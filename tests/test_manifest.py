@@ -64,7 +64,7 @@ def test_a_full_manifest_is_read_without_a_word(write: Write) -> None:
             environment={"MIX_ENV": "prod", "EMPTY": ""},
             strip_binary=False,
         ),
-        source=("Caddyfile", "https://example.com/geo.tar.gz"),
+        source=("Caddyfile", "data/geo.csv"),
         run=Run(
             name="shop",
             user="root",
@@ -97,7 +97,8 @@ def test_the_least_manifest_has_the_defaults(write: Write) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "type: custom\nstack: alpine/edge\nbuild: {command: make}\n",
+        "type: custom\nstack: alpine/edge\ndependencies: {runtime: [curl, caddy]}\n"
+        "run: {services: [{name: web, path: /usr/sbin, binary: caddy}]}\n",
         "stack: alpine/edge\npackage: make install\n",
         LEAST.replace("alpine/edge", "v3.24"),
         LEAST + "type: static\nrun: {services: [{name: web, binary: nginx}]}\n",

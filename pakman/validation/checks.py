@@ -46,6 +46,9 @@ def _run_name(root: Node) -> Iterator[Fault]:
     if node.value in names.USERS:
         message = f"`run.name` cannot be {node.value}: every Alpine machine has a user or group of this name already"
         yield fault(node, path, "reserved-name", message, f"name it after the application: {node.value}-app")
+    elif node.value in names.SERVICES:
+        message = f"`run.name` cannot be {node.value}: every Alpine machine has a service of this name already"
+        yield fault(node, path, "reserved-name", message, f"name it after the application: {node.value}-app")
     elif node.value.isdigit():
         message = f"`run.name` cannot be {quoted(node.value)}: a user's name of digits is taken for a number"
         yield fault(node, path, "bad-name", message, "let it begin with a letter")
@@ -84,7 +87,16 @@ def _destinations(root: Node) -> Iterator[Fault]:
     """Where nothing says what is packed: a typo there would make an empty package."""
     kind = root.entries.get("type")
     build = root.entries.get("build")
-    if "package" in root.entries or (kind is not None and kind.value == "custom"):
+    if "package" in root.entries:
+        return
+    if kind is not None and kind.value == "custom":
+        run = root.mapping("run")
+        # A service of a program that another package brings needs nothing built.
+        built = build is not None and any(key.startswith("dest") for key in build.keys)
+        if not built and not any(run.items(key, dict) for key in ("services", "commands")):
+            message = "nothing says what is packed: `type: custom` without `package`, `run` or destinations"
+            hint = 'write:\npackage: |\n  install -Dm755 bin/app "$pkgdir"/usr/bin/app'
+            yield fault(kind, ["type"], "missing-key", message, hint)
         return
     if build is None:
         message = "the manifest does not say what is packed: it has no `build.destinations`"
@@ -143,7 +155,10 @@ def _sources(root: Node) -> Iterator[Fault]:
         if len(word.split()) > 1:
             message = f"`{path_text(place)}` has a blank in it, and abuild takes each word for a source"
             yield fault(item, place, "bad-destination", message, "write one item for each")
-        elif "://" not in word and (found := _outside(word)) is not None:
+        elif "://" in word:
+            message = f"`{path_text(place)}` is an address, and only files of the repository can be sources"
+            yield fault(item, place, "bad-destination", message, "fetch it in build.command, and check its digest")
+        elif (found := _outside(word)) is not None:
             yield fault(item, place, "bad-destination", f"`{path_text(place)}` {found[0]}", found[1])
 
 
