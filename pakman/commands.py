@@ -275,7 +275,6 @@ def _built(args: argparse.Namespace, env: Env, progress: Progress, *, ships: boo
     """Validate and build; what `ships` afterwards has to be signed by a key of the user's own."""
     from pakman import build
 
-    _become_root(args.argv, env)
     manifest = _valid(args, env, progress)
     project = _project(args, env, progress)
     key, is_throwaway = _signing_key(args, env, project, progress, ships=ships)
@@ -308,6 +307,7 @@ def _become_root(argv: list[str], env: Env) -> None:
 
 
 def _build(args: argparse.Namespace, env: Env) -> int:
+    _become_root(args.argv, env)
     progress = _progress(env, quiet_stdout=args.format == "json")
     repository = _built(args, env, progress)
     if args.format == "json":
@@ -351,13 +351,19 @@ def _push(args: argparse.Namespace, env: Env) -> int:
 
 def _run(args: argparse.Namespace, env: Env) -> int:
     """Tell the whole story; whatever is true by then reaches the step's outputs and summary, also when it fails."""
+    from contextlib import closing
+
     from pakman import outputs
 
+    _become_root(args.argv, env)
     progress = _progress(env)
     results = outputs.Results(workspace=Path(env.get("GITHUB_WORKSPACE") or Path.cwd()))
     try:
-        # Opened first: a wrong bucket, or none of its credentials, is said before a long build and not after it.
         bucket = _bucket(args, env) if args.bucket is not None else None
+        if bucket is not None:
+            # Asked anything at all: a wrong bucket, or none of its credentials, is said before a long build.
+            with closing(bucket):
+                bucket.list(bucket.location.key("keys", "any"))
         repository = _built(args, env, progress, ships=bucket is not None)
         results.repository = repository
         if not repository.packages:

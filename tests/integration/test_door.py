@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import CACHE
+from tests.servers import S3Server
 
 VALID = """\
 stack: alpine/3.23
@@ -99,6 +100,28 @@ def test_any_text_is_printed_in_any_alphabet(application: Path) -> None:
             done = sh(f"pakman validate *é.yml --format {style}", application, **env)
             assert (done.returncode, done.stderr) == (3, b"")
             assert b"is no key of a manifest" in done.stdout
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(
+    ("env", "sentence"),
+    [
+        ({}, "there is no such bucket"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}, "no credentials"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "secret"),
+    ],
+)
+def test_a_bucket_that_cannot_be_had_is_said_before_the_build(
+    application: Path, s3_server: S3Server, env: dict[str, str], sentence: str
+) -> None:
+    summary = application / "summary"
+    everything = s3_server.env | {"GITHUB_STEP_SUMMARY": str(summary), "GITHUB_REPOSITORY": "acme/shop"} | env
+    done = sh("pakman run --bucket s3://nowhere-at-all", application, **everything)
+    assert done.returncode == 6, done.stderr
+    assert sentence in done.stderr.decode()
+    assert b"==>" not in done.stderr
+    assert summary.read_text().startswith("## pakman failed")
+    assert not (application / "packages").exists()
 
 
 @pytest.mark.alpine
