@@ -19,6 +19,8 @@ PKGBASEDIR = STARTDIR / "pkg"
 
 _SCRIPT = Path(__file__).with_name("embedded.sh")
 _LAST_LINES = 20
+_SHOWN = 500
+"""Characters of each that an error repeats: a minified file on one line would bury it."""
 _NO_STRIP = 77
 """embedded.sh's exit status where the root has no strip."""
 _WORDS_PER_CALL = 500
@@ -84,7 +86,7 @@ class Driver:
         last: deque[str] = deque(maxlen=_LAST_LINES)
 
         def on_line(line: str) -> None:
-            last.append(line)
+            last.append(line if len(line) <= _SHOWN else f"{line[:_SHOWN]} …")
             self.on_line(line)
 
         if (status := self.call(function, user=user, on_line=on_line)) != 0:

@@ -187,6 +187,7 @@ def test_the_same_commit_gives_the_same_bytes(builds: Builds, tmp_path: Path) ->
         ("echo one; echo two >&2; exit 7", "exit status 7", ["its last lines:", "  one", "  two"]),
         ("seq 1 50\nfalse\necho not reached", "exit status 1", ["its last lines:", *(f"  {n}" for n in range(31, 51))]),
         ("kill -SEGV $$", "killed by SIGSEGV", []),
+        ("printf %0600d 0; exit 1", "exit status 1", ["its last lines:", f"  {'0' * 500} …"]),
         ("no-such-tool --x", "exit status 127", []),
         ("printf 'never closed", "exit status 2", []),
     ],
