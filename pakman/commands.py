@@ -302,7 +302,7 @@ def _become_root(argv: list[str], env: Env) -> None:
     from pakman import command
     from pakman.buildroots import unprivileged
 
-    again = unprivileged.as_root_of_a_namespace([sys.executable, "-m", "pakman", *argv], env)
+    again = unprivileged.as_root_of_a_namespace([sys.executable, "-P", "-m", "pakman", *argv], env)
     command.replace(again, env=env)
 
 
