@@ -267,11 +267,11 @@ class _Progress:
 
 @contextmanager
 def _workers(count: int) -> Iterator[tuple[Executor, Executor]]:
-    """Yield the threads for files and those for parts of files; a file waits for its parts, a part for nobody.
+    """Yield the threads for files and, a quarter of them, for parts; a file waits for its parts, a part for nobody.
 
     When this is left by an exception (an interrupt included), what has not begun does not begin.
     """
-    with ThreadPoolExecutor(count) as files, ThreadPoolExecutor(count) as parts:
+    with ThreadPoolExecutor(count) as files, ThreadPoolExecutor(max(2, count // 4)) as parts:
         try:
             yield files, parts
         except BaseException:

@@ -44,7 +44,7 @@ class Bucket:
     `env` has the usual AWS variables; where it has no keys, boto3 looks into profiles and roles. `addressing` says
     where a URL has the bucket's name (auto: in the path where a server's address is given, else in the host).
     `public_url` is the address under which readers see the bucket's root, where that is another than the server's.
-    `concurrency` is the number of files, and of parts of large files, that are on their way at the same time.
+    `concurrency` is the number of files that are on their way at the same time.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Bucket:
         env: Mapping[str, str],
         public_url: str | None = None,
         addressing: Addressing = "auto",
-        concurrency: int = 8,
+        concurrency: int = 16,
         patience: Patience = Patience(),  # noqa: B008  # frozen
     ) -> None:
         self.location = location
