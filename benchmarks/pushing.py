@@ -1,7 +1,7 @@
 """Pushing 1,000 packages of 20 KB and one of 512 MB, against `s5cmd` to the same server.
 
 Run it as `python -m benchmarks.pushing`. Everything counts: the start of Python and boto3's import on one side, the
-start of s5cmd on the other. Both take turns, each time into a new bucket, and each is given by the median of its rounds.
+start of s5cmd on the other. Both take turns, each time into a new bucket; the median of the rounds counts.
 """
 
 from __future__ import annotations
