@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from pakman import generate, scratch, stack
+from pakman import generate, recipe, scratch, service, stack
 from pakman.apk import index
 from pakman.apk.output import writing
 from pakman.builders import embedded
@@ -71,6 +71,7 @@ def build(
                     mtime=project.commit_time,
                     commit=project.commit,
                     threads=len(os.sched_getaffinity(0)),
+                    programs=service.own_programs(manifest, recipe.package_name(manifest, project)),
                     on_line=progress.line,
                     on_notice=progress.notice,
                 )

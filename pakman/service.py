@@ -102,6 +102,17 @@ def install_scripts(manifest: Manifest, name: str) -> tuple[RecipeFile, ...]:
     )
 
 
+def own_programs(manifest: Manifest, name: str) -> tuple[str, ...]:
+    """Return the programs that services and commands expect in the package itself, relative to /: var/lib/NAME/bin/web.
+
+    Those with a `path` may come from another package.
+    """
+    entries: tuple[Service | Command, ...] = ()
+    if manifest.run is not None:
+        entries = (*manifest.run.services, *manifest.run.commands)
+    return tuple(dict.fromkeys(f"var/lib/{name}/bin/{entry.binary}" for entry in entries if entry.path is None))
+
+
 def _commands(run: Run, name: str, libexec: PurePosixPath) -> Iterator[_Program]:
     """What `rc-service NAME COMMAND` runs: the manifest's commands, and `logs` where none has that name."""
     for command in run.commands:

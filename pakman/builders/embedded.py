@@ -36,13 +36,15 @@ def build(
     mtime: int,
     commit: str | None,
     threads: int,
+    programs: Sequence[str] = (),
     on_line: Callable[[str], None],
     on_notice: Callable[[str], None],
 ) -> tuple[Package, ...]:
     """Build the aport in an entered root and write its packages to the directory `output`.
 
-    `mtime` (seconds since 1970) is every file's time and the build date. An empty result: `arch` leaves out this
-    architecture. Raises BuildError for what fails, and for what only abuild can do.
+    `mtime` (seconds since 1970) is every file's time and the build date. `programs` are paths that the package is
+    expected to hold; a notice says which it does not. An empty result: `arch` leaves out this architecture.
+    Raises BuildError for what fails, and for what only abuild can do.
     """
     driver = Driver(root, environment(root.arch, mtime=mtime, threads=threads), on_line)
     aports.copy_in(aport, root)
@@ -60,6 +62,8 @@ def build(
     driver.run("build", "build", aports.build_command(aport, recipe))
     driver.run("package", "root", "package()")
     contents = _contents(root, driver, _metadata(recipe, arch, mtime, commit), recipe)
+    for program in _missing(programs, contents[0].entries):
+        on_notice(f"/{program} is no program in the package, and run needs it: it will not start")
     if not recipe.has_option("!strip"):
         _strip(driver, contents, on_notice)
     for content in contents:
@@ -152,6 +156,17 @@ def _contents(root: Sandbox, driver: Driver, packages: list[Metadata], recipe: A
             )
         contents.append(_Content(metadata, tree, entries, binaries))
     return contents
+
+
+def _missing(programs: Sequence[str], entries: Sequence[Entry]) -> list[str]:
+    """Return which programs a package holds neither as an executable file nor as a link."""
+    runnable = {
+        os.fsdecode(entry.path)
+        for entry in entries
+        if entry.type == tar.SYMLINK or (entry.type in (tar.FILE, tar.HARDLINK) and entry.mode & 0o111)
+    }
+    linked = tuple(f"{os.fsdecode(entry.path)}/" for entry in entries if entry.type == tar.SYMLINK)
+    return [program for program in programs if program not in runnable and not program.startswith(linked)]
 
 
 def _is_binary(files: Tree, entry: Entry) -> bool:

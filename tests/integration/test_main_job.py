@@ -266,6 +266,23 @@ def test_a_failing_build_says_what_failed_and_leaves_nothing(application: Applic
     assert list((tmp_path / "packages").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [("binary: shop\n      start", "bin/shap"), ("chmod +x out/bin/shop", "bin/shop"), ("", "")],
+    ids=["another", "not-executable", "there"],
+)
+def test_a_program_that_is_not_in_the_package_is_said(
+    application: Application, tmp_path: Path, change: str, missing: str
+) -> None:
+    manifest = application.path / "instellar.yml"
+    changed = {"bin/shap": change.replace("shop", "shap"), "bin/shop": "true"}.get(missing, change)
+    manifest.write_text(manifest.read_text().replace(change, changed) if change else manifest.read_text())
+    done = application.pakman("build", *build_flags(tmp_path), "--output", str(tmp_path / "packages"))
+    said = f"notice: /var/lib/shop/{missing} is no program in the package, and run needs it: it will not start"
+    assert (said in done.stderr) == bool(missing)
+    assert done.stderr.count("is no program in the package") == bool(missing)
+
+
 def test_inspect_says_who_signed(application: Application, tmp_path: Path) -> None:
     application.pakman("build", *build_flags(tmp_path), "--output", str(tmp_path / "packages"))
     package = next((tmp_path / "packages").rglob("shop-1*.apk"))
