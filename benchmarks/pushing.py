@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 from statistics import median
 
-import boto3
-
 from pakman.apk.package import Package
 from pakman.repository import INDEX_FILE, Repository
 from tests.servers import S3Server, running_s3_server
@@ -93,13 +91,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, running_s3_server(Path(folder) / "server") as server:
         directory = Path(folder) / "repository"
         make_repository(directory, SMALL, SMALL_SIZE, LARGE_SIZE)
-        client = boto3.client(
-            "s3",
-            endpoint_url=server.endpoint,
-            aws_access_key_id=server.access_key_id,
-            aws_secret_access_key=server.secret_access_key,
-            region_name="us-east-1",
-        )
+        client = server.client()
         times: dict[str, list[float]] = {"pakman": [], "s5cmd": []}
         for number in range(ROUNDS):
             # Each goes first as often as it can: the server is warmer for the second.

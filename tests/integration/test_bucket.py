@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -42,13 +41,7 @@ PATIENCE = Patience(connect=5, read=30, attempts=2)
 @pytest.fixture(scope="session")
 def bucket_name(s3_server: S3Server) -> str:
     """A bucket that is there."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3_server.endpoint,
-        aws_access_key_id=s3_server.access_key_id,
-        aws_secret_access_key=s3_server.secret_access_key,
-        region_name="us-east-1",
-    )
+    client = s3_server.client()
     client.create_bucket(Bucket="faults")
     return "faults"
 

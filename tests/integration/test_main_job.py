@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import pytest
 
 from tests import demo
@@ -109,13 +108,7 @@ def application(tmp_path: Path) -> Application:
 def bucket(s3_server: S3Server, tmp_path: Path) -> str:
     """A bucket of this test's own."""
     name = f"main-job-{abs(hash(tmp_path)) % 10**9}"
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3_server.endpoint,
-        aws_access_key_id=s3_server.access_key_id,
-        aws_secret_access_key=s3_server.secret_access_key,
-        region_name="us-east-1",
-    )
+    client = s3_server.client()
     client.create_bucket(Bucket=name)
     return name
 

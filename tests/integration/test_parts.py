@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import boto3
 import pytest
 
 from tests.integration.conftest import AlpineRoot
@@ -17,13 +16,7 @@ def test_the_root_has_apk_and_openrc(alpine_root: AlpineRoot) -> None:
 
 @pytest.mark.s3
 def test_the_s3_server_takes_and_gives(s3_server: S3Server) -> None:
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3_server.endpoint,
-        aws_access_key_id=s3_server.access_key_id,
-        aws_secret_access_key=s3_server.secret_access_key,
-        region_name="us-east-1",
-    )
+    client = s3_server.client()
     client.create_bucket(Bucket="parts")
     client.put_object(Bucket="parts", Key="a", Body=b"b")
     assert client.get_object(Bucket="parts", Key="a")["Body"].read() == b"b"

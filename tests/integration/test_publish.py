@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from pakman.apk.index import read_index, write_index
@@ -76,13 +75,7 @@ class Store:
 @pytest.fixture(scope="session")
 def client(s3_server: S3Server) -> Any:
     """Another client than ours."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3_server.endpoint,
-        aws_access_key_id=s3_server.access_key_id,
-        aws_secret_access_key=s3_server.secret_access_key,
-        region_name="us-east-1",
-    )
+    client = s3_server.client()
     client.create_bucket(Bucket="publications")
     return client
 
