@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SYSTEM := bubblewrap e2fsprogs git python3-venv qemu-utils shellcheck
+# Not beside an engine that came another way: Debian's would replace it.
+SYSTEM += $(if $(shell command -v dockerd),,docker.io)
 
 .PHONY: setup demo test lint bench lock clean
 

@@ -1,4 +1,4 @@
-"""Real parts: an Alpine root, an S3 server. A part that is missing fails the test: in CI nothing is skipped."""
+"""Real parts: an Alpine root, an S3 server, a Docker Engine. One that is missing is a failure: nothing is skipped."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pakman.buildroots import rootfs
+from tests.engine import Engine, NoEngineError, base_image, running_engine
 from tests.servers import S3Server, running_s3_server
 
 CACHE = Path(__file__).parents[2] / ".cache"
@@ -71,3 +72,19 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """One SeaweedFS for the session (one per xdist worker)."""
     with running_s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[Engine]:
+    """A Docker Engine, the same one for all workers; where none can be had, the tests that ask for it fail."""
+    try:
+        with running_engine(CACHE) as engine:
+            yield engine
+    except NoEngineError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def alpine_image(docker_engine: Engine, alpine_pristine: Path) -> str:
+    """The tag of an image made of the Alpine root."""
+    return base_image(docker_engine, alpine_pristine)

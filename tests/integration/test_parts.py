@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.engine import Engine
 from tests.integration.conftest import AlpineRoot
 from tests.servers import S3Server
 
@@ -20,3 +21,9 @@ def test_the_s3_server_takes_and_gives(s3_server: S3Server) -> None:
     client.create_bucket(Bucket="parts")
     client.put_object(Bucket="parts", Key="a", Body=b"b")
     assert client.get_object(Bucket="parts", Key="a")["Body"].read() == b"b"
+
+
+@pytest.mark.docker
+def test_the_engine_runs_the_root(docker_engine: Engine, alpine_image: str) -> None:
+    release = docker_engine.ask("run", "--rm", "--network", "none", alpine_image, "cat", "/etc/alpine-release")
+    assert release.startswith("3.")
