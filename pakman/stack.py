@@ -1,6 +1,7 @@
 """The stacks: the Alpine versions that a package is built on and runs on."""
 
 import datetime
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -18,10 +19,48 @@ class Stack(NamedTuple):
     """As Alpine's mirrors call its directory: `v3.20`; `edge`."""
     end_of_life: datetime.date | None
     """The first day without support; None for edge, which has no end."""
+    build_images: tuple[str, ...]
+    """Whole references, each with its registry, of the images to build in; the first that can be had is taken."""
+    run_images: tuple[str, ...]
+    """The same for the images that a package is installed in when it is tested."""
+    repositories: tuple[tuple[str, ...], ...]
+    """Each a whole set of lines for /etc/apk/repositories; the first that answers is taken. An empty one stands for
+    the lines that the build root has by itself."""
 
     def supported(self, today: datetime.date) -> bool:
         """Say whether Alpine still mends what is found in it."""
         return self.end_of_life is None or today < self.end_of_life
+
+
+# Whoever carries Docker's official images, Docker itself first: hub.docker.com/_/alpine,
+# gallery.ecr.aws/docker/library/alpine, cloud.google.com/artifact-registry/docs/pull-cached-dockerhub-images.
+IMAGE_REGISTRIES = ("docker.io/library", "public.ecr.aws/docker/library", "mirror.gcr.io/library")
+
+# https://mirrors.alpinelinux.org: those that speak HTTPS and keep old branches, the one that Alpine sets up first.
+APK_MIRRORS = (
+    "https://dl-cdn.alpinelinux.org/alpine",
+    "https://mirrors.edge.kernel.org/alpine",
+    "https://ftp.halifax.rwth-aachen.de/alpine",
+)
+
+ROOTS_OWN: tuple[str, ...] = ()
+"""In `repositories`: the lines that the build root has by itself."""
+
+
+def images(version: str, registries: Iterable[str]) -> tuple[str, ...]:
+    """Return the references of Alpine's official image of one version in these registries."""
+    return tuple(f"{registry}/alpine:{version}" for registry in registries)
+
+
+def repositories(branch: str, mirrors: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Return one set of repositories per mirror: what is in a release, `main` and `community`."""
+    return tuple((f"{mirror}/{branch}/main", f"{mirror}/{branch}/community") for mirror in mirrors)
+
+
+def _alpine(version: str, branch: str, end_of_life: datetime.date | None) -> Stack:
+    found = images(version, IMAGE_REGISTRIES)
+    lines = (ROOTS_OWN, *repositories(branch, APK_MIRRORS))
+    return Stack(f"alpine/{version}", version, branch, end_of_life, found, found, lines)
 
 
 # https://alpinelinux.org/releases/: a branch is supported for about two years.
@@ -40,11 +79,8 @@ _END_OF_LIFE = {
 }
 
 STACKS = (
-    *(
-        Stack(f"alpine/{version}", version, f"v{version}", datetime.date.fromisoformat(end))
-        for version, end in _END_OF_LIFE.items()
-    ),
-    Stack("alpine/edge", "edge", "edge", None),
+    *(_alpine(version, f"v{version}", datetime.date.fromisoformat(end)) for version, end in _END_OF_LIFE.items()),
+    _alpine("edge", "edge", None),
 )
 """All that pakman knows, oldest first, edge last."""
 
