@@ -263,9 +263,9 @@ def _build_flags(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("the build")
     group.add_argument(
         "--build-root",
-        choices=("sandbox",),
-        default="sandbox",
-        help="where the build runs: sandbox is an Alpine root unpacked on this machine (default: sandbox)",
+        choices=("auto", "sandbox"),
+        default="auto",
+        help="where the build runs: sandbox is an Alpine root unpacked on this machine (default: auto, the best one)",
     )
     group.add_argument(
         "--rootfs",

@@ -14,7 +14,8 @@ from pakman import generate, recipe, scratch, service, stack
 from pakman.apk import index
 from pakman.apk.output import writing
 from pakman.builders import embedded
-from pakman.buildroots.sandbox import Sandbox
+from pakman.builders.driver import STARTDIR
+from pakman.buildroots import BuildRoot, choice
 from pakman.errors import BuildError, UsageError
 from pakman.manifest import Manifest
 from pakman.progress import Progress
@@ -41,15 +42,16 @@ def build(
     progress: Progress,
     keep: bool,
     env: Mapping[str, str],
+    build_root: choice.Kind = "auto",
     signing_key_file: Path | None = None,
     is_throwaway_key: bool = False,
 ) -> Repository:
     """Build the application in `source`, leave a signed repository in `output`, return what is in it.
 
-    No packages in it: `architectures` leaves out this machine's, and `output` is as it was. `rootfs`, `cache` and
-    `env` as in Sandbox; `signing_key_file` is hidden from the build where it lies among the sources. `keep` leaves the
-    build tree behind when the build fails. `is_throwaway_key`: nobody has `key` but this build, and the repository
-    says so. Raises BuildError, and UsageError where nothing can be built in.
+    No packages in it: `architectures` leaves out this machine's, and `output` is as it was. `build_root`, `rootfs`,
+    `cache` and `env` as in buildroots.choice; `signing_key_file` is hidden from the build where it lies among the
+    sources. `keep` leaves the build tree behind when the build fails. `is_throwaway_key`: nobody has `key` but this
+    build, and the repository says so. Raises BuildError, and UsageError where nothing can be built in.
     """
     _refuse_output_that_is_the_source(source, output)
     wanted = _stack(manifest, today)
@@ -58,10 +60,16 @@ def build(
         with progress.phase("Recipe and snapshot"):
             aport = work / "aport"
             generate.generate(manifest, project, source, aport, skip=hidden, on_skipped=progress.notice)
-        with Sandbox(rootfs, cache, env) as root:
+        with choice.build_root(
+            build_root,
+            wanted,
+            rootfs=rootfs,
+            cache=cache,
+            env=env,
+            on_notice=progress.notice,
+            on_warning=progress.warning,
+        ) as root:
             _refuse_another_release(root, wanted, named=manifest.stack is not None)
-            if root.confinement == "chroot":
-                progress.notice("bubblewrap is refused on this machine: the build runs in a chroot")
             with progress.phase(f"Build in Alpine {root.release} ({root.arch})"), _kept_on_failure(root, keep=keep):
                 packages = embedded.build(
                     root,
@@ -110,7 +118,7 @@ def _stack(manifest: Manifest, today: datetime.date) -> Stack:
     return found or stack.newest_supported(today)
 
 
-def _refuse_another_release(root: Sandbox, wanted: Stack, *, named: bool) -> None:
+def _refuse_another_release(root: BuildRoot, wanted: Stack, *, named: bool) -> None:
     """A package that was built on another release links to libraries that its own does not have."""
     # Edge calls itself by the release that it is going to be: 3.24.0_alpha20260127.
     is_edge = "_alpha" in root.release
@@ -147,13 +155,13 @@ def _working_in(output: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _kept_on_failure(root: Sandbox, *, keep: bool) -> Iterator[None]:
+def _kept_on_failure(root: BuildRoot, *, keep: bool) -> Iterator[None]:
     try:
         yield
     except BuildError as error:
         if not keep:
             raise
-        kept = f"the build tree is kept in {root.keep() / 'aport'}"
+        kept = f"the build tree is kept in {root.keep(STARTDIR)}"
         raise BuildError(error.message, hint=f"{error.hint}\n{kept}".lstrip()) from error
 
 

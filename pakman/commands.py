@@ -283,6 +283,7 @@ def _built(args: argparse.Namespace, env: Env, progress: Progress, *, ships: boo
         project,
         args.file.absolute().parent,
         args.output.absolute(),
+        build_root=args.build_root,
         rootfs=args.rootfs,
         cache=_cache(args, env),
         key=key,

@@ -77,7 +77,14 @@ class Builds:
     def run(self, manifest: Manifest, output: Path, *, project: Project = PROJECT, **arguments: Any) -> Repository:
         """Build in this process."""
         progress = Progress(self.said, "plain", time.monotonic)
-        defaults = {"rootfs": None, "cache": self.cache, "key": self.key, "today": date(2026, 11, 21), "keep": False}
+        defaults = {
+            "rootfs": None,
+            "cache": self.cache,
+            "key": self.key,
+            "today": date(2026, 11, 21),
+            "keep": False,
+            "build_root": "sandbox",
+        }
         everything = {**defaults, "progress": progress, "env": {"PATH": os.environ["PATH"]}, **arguments}
         return build.build(manifest, project, self.source, output, **everything)
 

@@ -88,7 +88,8 @@ class Demo:
         outputs.unlink(missing_ok=True)
         self.run(
             sys.executable, "-m", "pakman", "run", "--project", f"acme/{source.name}", "--bucket", BUCKET,
-            "--output", str(self.folder / "packages" / source.name), "--cache-dir", str(CACHE),
+            "--output", str(self.folder / "packages" / source.name),
+            "--build-root", "sandbox", "--cache-dir", str(CACHE),
             "--signing-key", str(self.folder / f"acme-{source.name}.rsa"),
             cwd=source, GITHUB_OUTPUT=str(outputs), **self.server.env,
         )  # fmt: skip

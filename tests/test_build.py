@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from pakman import build, stack
-from pakman.buildroots.sandbox import Sandbox
+from pakman.buildroots import BuildRoot
 from pakman.errors import BuildError
 from pakman.manifest import Manifest
 
@@ -21,7 +21,7 @@ class Root:
 def refuse(release: str, wanted: str, *, named: bool = True) -> None:
     found = stack.find(wanted)
     assert found is not None
-    build._refuse_another_release(cast("Sandbox", Root(release)), found, named=named)
+    build._refuse_another_release(cast("BuildRoot", Root(release)), found, named=named)
 
 
 @pytest.mark.parametrize(

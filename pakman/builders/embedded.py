@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -21,14 +22,14 @@ from pakman.builders import aport as aports
 from pakman.builders import postcheck
 from pakman.builders.apkbuild import Apkbuild
 from pakman.builders.driver import PKGBASEDIR, Driver, environment
-from pakman.buildroots.sandbox import Sandbox
+from pakman.buildroots import BuildRoot
 from pakman.errors import BuildError
 
 PACKAGER = "pakman"
 
 
 def build(
-    root: Sandbox,
+    root: BuildRoot,
     aport: Path,
     output: Path,
     *,
@@ -61,28 +62,29 @@ def build(
     users, groups = _names(root, driver, "passwd"), _names(root, driver, "group")
     driver.run("build", "build", aports.build_command(aport, recipe))
     driver.run("package", "root", "package()")
-    contents = _contents(root, driver, _metadata(recipe, arch, mtime, commit), recipe)
-    for program in _missing(programs, contents[0].entries):
-        on_notice(f"/{program} is no program in the package, and run needs it: it will not start")
-    if not recipe.has_option("!strip"):
-        _strip(driver, contents, on_notice)
-    for content in contents:
-        postcheck.refuse(content.name, _findings(content, recipe), on_notice)
-    return tuple(
-        write_package(
-            output / f"{content.name}-{recipe.version}.apk",
-            content.metadata,
-            content.tree,
-            scripts=aports.scripts(aport, recipe, content.name),
-            # What the build user made and package() copied is root's, as in abuild's fakeroot.
-            owners={**users, root.build_user_id: "root"},
-            groups={**groups, root.build_group_id: "root"},
-            mtime=mtime,
-            key=key,
-            threads=threads,
+    with ExitStack() as trees:
+        contents = _contents(root, driver, _metadata(recipe, arch, mtime, commit), recipe, trees)
+        for program in _missing(programs, contents[0].entries):
+            on_notice(f"/{program} is no program in the package, and run needs it: it will not start")
+        if not recipe.has_option("!strip") and _strip(driver, contents, on_notice):
+            contents = [replace(content, tree=_tree(root, content.name, trees)) for content in contents]
+        for content in contents:
+            postcheck.refuse(content.name, _findings(content, recipe), on_notice)
+        return tuple(
+            write_package(
+                output / f"{content.name}-{recipe.version}.apk",
+                content.metadata,
+                content.tree,
+                scripts=aports.scripts(aport, recipe, content.name),
+                # What the build user made and package() copied is root's, as in abuild's fakeroot.
+                owners={**users, root.build_user_id: "root"},
+                groups={**groups, root.build_group_id: "root"},
+                mtime=mtime,
+                key=key,
+                threads=threads,
+            )
+            for content in contents
         )
-        for content in contents
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +137,16 @@ def _metadata(recipe: Apkbuild, arch: str, mtime: int, commit: str | None) -> li
     return [main, openrc]
 
 
-def _contents(root: Sandbox, driver: Driver, packages: list[Metadata], recipe: Apkbuild) -> list[_Content]:
+def _contents(
+    root: BuildRoot, driver: Driver, packages: list[Metadata], recipe: Apkbuild, trees: ExitStack
+) -> list[_Content]:
     """Split what package() made, and list it. Raises BuildError where there is nothing for a package."""
     if len(packages) > 1:
         driver.must("split-openrc", user="root")
     driver.must("tidy", user="root")
     contents = []
     for metadata in packages:
-        tree = root.host_path(PKGBASEDIR / metadata.pkgname)
+        tree = _tree(root, metadata.pkgname, trees)
         with Tree(tree) as files:
             entries = files.entries()
             binaries = [entry.path for entry in entries if _is_binary(files, entry)]
@@ -156,6 +160,11 @@ def _contents(root: Sandbox, driver: Driver, packages: list[Metadata], recipe: A
             )
         contents.append(_Content(metadata, tree, entries, binaries))
     return contents
+
+
+def _tree(root: BuildRoot, package: str, trees: ExitStack) -> Path:
+    """Return a package's tree on this machine, as it is now; it is there until `trees` is closed."""
+    return trees.enter_context(root.tree(PKGBASEDIR / package))
 
 
 def _missing(programs: Sequence[str], entries: Sequence[Entry]) -> list[str]:
@@ -179,19 +188,24 @@ def _is_binary(files: Tree, entry: Entry) -> bool:
     return head.startswith(b"\x7fELF") and number in (2, 3)
 
 
-def _strip(driver: Driver, contents: list[_Content], on_notice: Callable[[str], None]) -> None:
+def _strip(driver: Driver, contents: list[_Content], on_notice: Callable[[str], None]) -> bool:
+    """Say whether anything was stripped."""
     files = [
         f"{content.name}/{os.fsdecode(path)}"
         for content in contents
         if content.metadata.arch != "noarch"
         for path in content.binaries
     ]
-    if files and not driver.strip(files):
+    if not files:
+        return False
+    is_stripped = driver.strip(files)
+    if not is_stripped:
         on_notice(
             f"not stripped, because the build root has no strip: {files[0]}"
             f"{f' and {len(files) - 1} more' if len(files) > 1 else ''}; "
             "add binutils to dependencies.build, or set build.strip_binary to false"
         )
+    return is_stripped
 
 
 def _findings(content: _Content, recipe: Apkbuild) -> list[postcheck.Finding]:
@@ -201,7 +215,7 @@ def _findings(content: _Content, recipe: Apkbuild) -> list[postcheck.Finding]:
     )
 
 
-def _names(root: Sandbox, driver: Driver, database: str) -> dict[int, str]:
+def _names(root: BuildRoot, driver: Driver, database: str) -> dict[int, str]:
     """Return the names by number of the root's users (passwd) or groups (group)."""
     lines: list[str] = []
     root.call(["cat", f"/etc/{database}"], user="build", env=driver.env, cwd=PurePosixPath("/"), on_line=lines.append)

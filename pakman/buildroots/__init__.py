@@ -7,7 +7,8 @@ process in it and removes the view, whatever happened inside.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePosixPath
+from contextlib import AbstractContextManager
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Literal, Protocol, Self
 
@@ -27,6 +28,14 @@ class BuildRoot(Protocol):
     """The root's /etc/alpine-release, e.g. 3.23.6."""
     arch: str
     """apk's name of the architecture: x86_64, aarch64, …"""
+
+    @property
+    def build_user_id(self) -> int:
+        """The uid of the unprivileged user in the root."""
+
+    @property
+    def build_group_id(self) -> int:
+        """The gid of the unprivileged user in the root."""
 
     def __enter__(self) -> Self: ...
 
@@ -55,4 +64,13 @@ class BuildRoot(Protocol):
         """Unpack a tar stream into a directory, which is made, as this user."""
 
     def copy_out(self, directory: PurePosixPath) -> IO[bytes]:
-        """Return a tar stream of a directory's content."""
+        """Return a tar stream of a directory's content; raise BuildError where it cannot be read."""
+
+    def tree(self, directory: PurePosixPath) -> AbstractContextManager[Path]:
+        """Yield a directory as a tree on this machine: owners are the root's numbers, links and modes are as they are.
+
+        Raises BuildError where a part of the path is a link or no directory: the build may have put it there.
+        """
+
+    def keep(self, directory: PurePosixPath) -> str:
+        """Have a directory outlive the root; return, for its user to read, where it is then."""

@@ -7,8 +7,8 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Literal, Self
@@ -43,7 +43,10 @@ id -g "$1"
 
 
 class Sandbox:
-    """A build root on this machine. `rootfs` and `cache` as in rootfs.unpacked; `env` only says where programs are."""
+    """A build root on this machine. `rootfs` and `cache` as in rootfs.unpacked; `env` only says where programs are.
+
+    `on_notice` hears what its user may want to know about how it is entered.
+    """
 
     release: str
     arch: str
@@ -51,12 +54,19 @@ class Sandbox:
     """How it is entered; known inside the context."""
 
     def __init__(
-        self, rootfs: Path | None, cache: Path, env: Mapping[str, str], *, confinement: Confinement | None = None
+        self,
+        rootfs: Path | None,
+        cache: Path,
+        env: Mapping[str, str],
+        *,
+        confinement: Confinement | None = None,
+        on_notice: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._archive = rootfs
         self._cache = cache
         self._env = env
         self._wanted = confinement
+        self._on_notice = on_notice
         self._kept: Path | None = None
 
     def __enter__(self) -> Self:
@@ -72,6 +82,7 @@ class Sandbox:
             self._bubblewrap = command.which("bwrap", self._env)
             self.confinement = self._wanted or self._possible()
             if self.confinement == "chroot":
+                self._on_notice("bubblewrap is refused on this machine: the build runs in a chroot")
                 chroot.make_devices(self._in_view(PurePosixPath("/dev")))
                 watcher = command.started(chroot.watcher(self.path), env={}, stdin=subprocess.PIPE)
                 stack.enter_context(watcher)
@@ -106,18 +117,16 @@ class Sandbox:
         """The gid of the unprivileged user."""
         return self._ids[1]
 
-    def keep(self) -> Path:
-        """Have the view kept when it is left; return where it will be."""
+    def keep(self, directory: PurePosixPath) -> str:
+        """Have the whole view kept when it is left; return where the directory will be."""
         folder = self._view.folder.path
         self._kept = folder.parents[1] / "kept" / folder.name
-        return self._kept / "root"
+        return str(self._kept / "root" / directory.relative_to(TOP))
 
-    def host_path(self, directory: PurePosixPath) -> Path:
-        """Return a directory of the view as a path of this machine.
-
-        Raises BuildError where a part of it is a link: followed from here, it would lead out of the view.
-        """
-        return self._in_view(directory)
+    @contextmanager
+    def tree(self, directory: PurePosixPath) -> Iterator[Path]:
+        """Yield a directory of the view itself; a link in its path, followed from here, would lead out of the view."""
+        yield self._in_view(directory)
 
     def _in_view(self, directory: PurePosixPath) -> Path:
         path = self.path

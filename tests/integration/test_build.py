@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from pakman import build, generate, signing
+from pakman import generate, signing
 from pakman.builders import embedded
+from pakman.buildroots import choice
 from pakman.buildroots.sandbox import Sandbox
 from pakman.errors import BuildError, PakmanError, UsageError
 from pakman.manifest import Dependencies, Manifest, Run, Service
@@ -61,7 +62,7 @@ def builds(alpine_pristine: Path, tmp_path: Path, key: SigningKey) -> Builds:
 @pytest.fixture
 def in_a_chroot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have builds run where bubblewrap is refused."""
-    monkeypatch.setattr(build, "Sandbox", functools.partial(Sandbox, confinement="chroot"))
+    monkeypatch.setattr(choice, "Sandbox", functools.partial(Sandbox, confinement="chroot"))
 
 
 def files_below(directory: Path) -> set[str]:
@@ -79,7 +80,8 @@ build:
     (builds.source / "instellar.yml").write_text(yaml)
     return [
         sys.executable, "-m", "pakman", "build", str(builds.source / "instellar.yml"), "--output", str(output),
-        "--project", "acme/shop", "--package-version", "1.0.0", "--cache-dir", str(builds.cache),
+        "--project", "acme/shop", "--package-version", "1.0.0",
+        "--build-root", "sandbox", "--cache-dir", str(builds.cache),
     ]  # fmt: skip
 
 
@@ -123,8 +125,14 @@ def test_a_build_sees_its_environment_and_no_secret(builds: Builds, tmp_path: Pa
     subprocess.run(["openssl", "genrsa", "-out", str(tmp_path / "key"), "2048"], check=True, capture_output=True)
     env = {"PATH": os.environ["PATH"], **SECRETS, "PAKMAN_SIGNING_KEY": (tmp_path / "key").read_text()}
     argv = cli(builds, tmp_path / "out", script=SEEN)
-    code = "import functools, sys; from pakman import build, cli; from pakman.buildroots.sandbox import Sandbox;"
-    code += f"build.Sandbox = functools.partial(Sandbox, confinement={confinement!r}); sys.exit(cli.main(sys.argv[1:]))"
+    code = f"""
+import functools, sys
+from pakman import cli
+from pakman.buildroots import choice
+from pakman.buildroots.sandbox import Sandbox
+choice.Sandbox = functools.partial(Sandbox, confinement={confinement!r})
+sys.exit(cli.main(sys.argv[1:]))
+"""
     done = subprocess.run([sys.executable, "-c", code, *argv[3:]], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert ("runs in a chroot" in done.stderr) == (confinement == "chroot")
