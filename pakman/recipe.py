@@ -107,7 +107,7 @@ def compose(
         version=project.version,
         release=project.release,
         commit=project.commit or "",
-        maintainer=_one_line(manifest.maintainer or ""),
+        maintainer=_maintainer(manifest, project),
         description=_shortened(_one_line(manifest.description or "") or name),
         url=_one_line(manifest.url or "") or f"https://github.com/{project.owner}/{project.name}",
         license=_one_line(manifest.license or "") or LICENSE,
@@ -210,6 +210,12 @@ def _has_openrc(manifest: Manifest) -> bool:
     return service.has_service(manifest) or "/etc/init.d" in (manifest.package or "")
 
 
+def _maintainer(manifest: Manifest, project: Project) -> str:
+    """Return who answers for the package; GitHub has this address for each owner, and abuild warns of none."""
+    named = _one_line(manifest.maintainer or "")
+    return named or f"{project.owner} <{project.owner}@users.noreply.github.com>"
+
+
 def _depends(manifest: Manifest, project: Project, name: str) -> tuple[str, ...]:
     own = f"{name}-openrc"
     words = [word for word in manifest.dependencies.runtime if names.dependency_name(word) != own]
@@ -237,6 +243,8 @@ def _options(manifest: Manifest) -> tuple[str, ...]:
         "!check": True,
         "!tracedeps": not manifest.dependencies.trace,
         "!strip": not manifest.build.strip_binary,
+        # Whether the build makes programs nobody knows yet; abuild warns of each package without any.
+        "!archcheck": "noarch" not in (manifest.architectures or ()),
         # Build commands download what they need: npm, bundler, mix.
         "net": bool(manifest.build.command.strip()),
         "setcap": "setcap" in package,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from pakman.builders.apkbuild import VARIABLES, Apkbuild, parse
 from pakman.buildroots import BUILD_USER, BuildRoot, User
 from pakman.errors import BuildError
 
-STARTDIR = PurePosixPath("/aport")
-"""Where the aport is in the root: always the same, and not in the build user's hands."""
+TOP = PurePosixPath("/pakman")
+"""Where all that is ours is in the root: always the same, and not in the build user's hands. What is built may hold
+this path; abuild calls its repository by the last part."""
+STARTDIR = TOP / "aport"
 SRCDIR = STARTDIR / "src"
 PKGBASEDIR = STARTDIR / "pkg"
 
@@ -24,6 +27,9 @@ _SHOWN = 500
 _NO_STRIP = 77
 """embedded.sh's exit status where the root has no strip."""
 _WORDS_PER_CALL = 500
+
+ENDED = re.compile(r"(?:build\.command|package) ended with exit status ([0-9]+)")
+"""What the APKBUILD says of a script that failed, and abuild does not."""
 
 _CHOST = {
     "armhf": "armv6-alpine-linux-musleabihf",
@@ -55,17 +61,39 @@ def environment(arch: str, *, mtime: int, threads: int) -> dict[str, str]:
     }
 
 
+class LastLines:
+    """The last lines that a program wrote, as an error quotes them."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=_LAST_LINES)
+
+    def add(self, line: str) -> None:
+        """Take one line."""
+        self._lines.append(line if len(line) <= _SHOWN else f"{line[:_SHOWN]} …")
+
+    def clear(self) -> None:
+        """Forget what was written so far."""
+        self._lines.clear()
+
+    def quoted(self) -> str:
+        """Return them under a headline."""
+        if not self._lines:
+            return "it wrote nothing"
+        return "\n".join(["its last lines:", *(f"  {line}" for line in self._lines)])
+
+
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """embedded.sh in one root that holds an aport."""
+    """A script of ours, embedded.sh or another, in one root that holds an aport."""
 
     root: BuildRoot
     env: dict[str, str]
     on_line: Callable[[str], None]
+    script: Path = _SCRIPT
 
     def call(self, task: str, *words: str, user: User, on_line: Callable[[str], None]) -> int:
-        """Do a task of embedded.sh; return its exit status."""
-        argv = ["/bin/sh", "-c", _SCRIPT.read_text(), "embedded", task, *words]
+        """Do a task of the script; return its exit status."""
+        argv = ["/bin/sh", "-c", self.script.read_text(), self.script.stem, task, *words]
         return self.root.call(argv, user=user, env=self.env, cwd=STARTDIR, on_line=on_line)
 
     def read(self) -> Apkbuild:
@@ -83,15 +111,15 @@ class Driver:
 
     def run(self, function: str, user: User, what: str) -> None:
         """Run a function of the APKBUILD, its output live; raise BuildError with its last lines when it fails."""
-        last: deque[str] = deque(maxlen=_LAST_LINES)
+        last = LastLines()
 
         def on_line(line: str) -> None:
-            last.append(line if len(line) <= _SHOWN else f"{line[:_SHOWN]} …")
-            self.on_line(line)
+            if not ENDED.fullmatch(line):
+                last.add(line)
+                self.on_line(line)
 
         if (status := self.call(function, user=user, on_line=on_line)) != 0:
-            lines = ["its last lines:", *(f"  {line}" for line in last)] if last else ["it wrote nothing"]
-            raise BuildError(f"{what} failed: {command.how_it_ended(status)}", hint="\n".join(lines))
+            raise BuildError(f"{what} failed: {command.how_it_ended(status)}", hint=last.quoted())
 
     def strip(self, files: Sequence[str]) -> bool:
         """Take the symbols out of files below PKGBASEDIR; False where the root has no strip."""

@@ -339,7 +339,8 @@ def test_the_shell_reads_back_exactly_what_the_manifest_said(
     said = done.stdout.decode().split("\0")
     one_line = [" ".join(text.split()) for text in (description, license_, maintainer)]
     assert said[0] == (one_line[0] or "app") or len(one_line[0].encode()) > recipe.DESCRIPTION_BYTES
-    assert said[1:4] == [one_line[1] or recipe.LICENSE, one_line[2], f"a{dependency}"]
+    owner = f"{PROJECT.owner} <{PROJECT.owner}@users.noreply.github.com>"
+    assert said[1:4] == [one_line[1] or recipe.LICENSE, one_line[2] or owner, f"a{dependency}"]
     start = said.index("drop")
     build = [*(f"{key}={environment[key]}" for key in sorted(environment)), "/bin/ash", "-e", "/mnt/src/app.build"]
     assert said[start - len(build) : start] == build
