@@ -14,7 +14,7 @@ from pakman import generate, recipe, scratch, service, stack
 from pakman.apk import index
 from pakman.apk.output import writing
 from pakman.builders import embedded
-from pakman.builders.driver import STARTDIR
+from pakman.builders.driver import FOLDER
 from pakman.buildroots import BuildRoot, choice
 from pakman.errors import BuildError, UsageError
 from pakman.manifest import Manifest
@@ -161,7 +161,7 @@ def _kept_on_failure(root: BuildRoot, *, keep: bool) -> Iterator[None]:
     except BuildError as error:
         if not keep:
             raise
-        kept = f"the build tree is kept in {root.keep(STARTDIR)}"
+        kept = f"the build tree is kept in {root.keep(FOLDER)}"
         raise BuildError(error.message, hint=f"{error.hint}\n{kept}".lstrip()) from error
 
 

@@ -13,10 +13,10 @@ from pakman.builders.apkbuild import VARIABLES, Apkbuild, parse
 from pakman.buildroots import BUILD_USER, BuildRoot, User
 from pakman.errors import BuildError
 
-TOP = PurePosixPath("/pakman")
+FOLDER = PurePosixPath("/pakman")
 """Where all that is ours is in the root: always the same, and not in the build user's hands. What is built may hold
 this path; abuild calls its repository by the last part."""
-STARTDIR = TOP / "aport"
+STARTDIR = FOLDER / "aport"
 SRCDIR = STARTDIR / "src"
 PKGBASEDIR = STARTDIR / "pkg"
 

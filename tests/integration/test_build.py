@@ -220,7 +220,7 @@ def test_keep_leaves_the_tree_of_a_failed_build(builds: Builds, tmp_path: Path) 
     with pytest.raises(BuildError) as caught:
         builds.run(manifest("echo half >app/made; exit 1"), tmp_path / "out", keep=True)
     kept = Path(caught.value.hint.rpartition("the build tree is kept in ")[2])
-    assert (kept / "src/shop-1.0.0/app/made").read_text() == "half\n"
+    assert (kept / "aport/src/shop-1.0.0/app/made").read_text() == "half\n"
     assert list((builds.cache / "views").iterdir()) == []
 
 
