@@ -124,6 +124,7 @@ def _validate(commands: _Commands) -> None:
         default="text",
         help="text: the source line with a caret; json: a list of problems; github: annotations (default: text)",
     )
+    _everywhere(command)
 
 
 def _generate(commands: _Commands) -> None:
@@ -138,6 +139,7 @@ def _generate(commands: _Commands) -> None:
     _manifest_file(command)
     command.add_argument("--output", metavar="DIR", type=Path, required=True, help="where the files go (required)")
     _project_flags(command)
+    _everywhere(command)
 
 
 def _build(commands: _Commands) -> None:
@@ -163,6 +165,7 @@ def _build(commands: _Commands) -> None:
     command.add_argument(
         "--format", choices=("text", "json"), default="text", help="json: print what was built as JSON (default: text)"
     )
+    _everywhere(command)
 
 
 def _push(commands: _Commands) -> None:
@@ -180,6 +183,7 @@ def _push(commands: _Commands) -> None:
     command.add_argument(
         "--format", choices=("text", "json"), default="text", help="json: print what went where as JSON (default: text)"
     )
+    _everywhere(command)
 
 
 def _run(commands: _Commands) -> None:
@@ -203,6 +207,7 @@ def _run(commands: _Commands) -> None:
     _project_flags(command)
     _build_flags(command)
     _bucket_flags(command, required=False)
+    _everywhere(command)
 
 
 def _inspect(commands: _Commands) -> None:
@@ -257,6 +262,12 @@ def _project_flags(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--package-release", metavar="N", help="pkgrel, an unsigned integer (default: GITHUB_RUN_NUMBER, else 0)"
     )
+    group.add_argument(
+        "--architectures",
+        metavar="LIST",
+        type=_architectures,
+        help="Alpine's words with commas or blanks between, e.g. x86_64,aarch64 (default: what the manifest says)",
+    )
 
 
 def _build_flags(command: argparse.ArgumentParser) -> None:
@@ -308,3 +319,61 @@ def _bucket_flags(command: argparse.ArgumentParser, *, required: bool) -> None:
     group.add_argument(
         "--region", metavar="REGION", help="the bucket's region (default: AWS_REGION, else the server's own)"
     )
+    group.add_argument("--prefix", metavar="PREFIX", help="what all keys begin with, behind the prefix in --bucket")
+    group.add_argument(
+        "--addressing-style",
+        choices=("auto", "path", "virtual"),
+        default="auto",
+        help="where a URL has the bucket's name: in its path, or in its host (virtual); "
+        "auto: in the path with --endpoint-url or a dot in the name, else in the host (default: auto)",
+    )
+    group.add_argument(
+        "--public-url",
+        metavar="URL",
+        help="where machines read the bucket's top, e.g. https://cdn.example.com (default: as it is written to)",
+    )
+    group.add_argument(
+        "--dry-run", action="store_true", help="do all but the push, and say what it would have stored where"
+    )
+
+
+def _everywhere(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("where, and how much is said")
+    group.add_argument(
+        "--working-directory",
+        metavar="DIR",
+        type=Path,
+        help="the folder to work in; every other path is relative to it (default: the current one)",
+    )
+    group.add_argument(
+        "--log-level",
+        choices=LOG_LEVELS,
+        help="debug: each program before it runs; warning and error: nothing less important "
+        "(default: debug where RUNNER_DEBUG is 1, else info)",
+    )
+
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _architectures(text: str) -> tuple[str, ...]:
+    """Return the architectures in a list; raise UsageError for what Alpine does not call one."""
+    from pakman.errors import UsageError
+    from pakman.names import ARCHITECTURES, ARCHITECTURES_ELSEWHERE
+
+    found = tuple(dict.fromkeys(text.replace(",", " ").split()))
+    for word in found:
+        if word not in ARCHITECTURES:
+            meant = ARCHITECTURES_ELSEWHERE.get(word.lower())
+            raise UsageError(
+                f"--architectures: expected Alpine's names (e.g. x86_64, aarch64), but got {word!r}",
+                hint=f"is it {meant}?" if meant else f"Alpine has {', '.join(ARCHITECTURES)}",
+            )
+    return found
+
+
+def flags(command: str) -> dict[str, bool]:
+    """Return the flags of a command without their dashes, and whether each takes a value."""
+    commands: Any = next(action.choices for action in parser()._actions if action.dest == "command")
+    options = commands[command]._option_string_actions
+    return {flag[2:]: action.nargs != 0 for flag, action in options.items() if flag.startswith("--")}

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 from pakman import __version__
+
+Arguments = list[str] | Callable[[], list[str]]
+"""A command line, or what returns it and may raise a PakmanError instead."""
 
 
 class Stopped(BaseException):
@@ -16,7 +20,7 @@ class Stopped(BaseException):
         self.number = number
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Arguments | None = None) -> int:
     """Run one command and return its exit code.
 
     0 fine; 1 a bug of ours; 2 usage; 3 the manifest; 4 the build; 5 signing; 6 the bucket; 7 the deployment;
@@ -40,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
 
-def _answered(argv: list[str]) -> int:
+def _answered(argv: Arguments) -> int:
     # Answered before anything else is imported: scripts ask it often.
     if argv == ["--version"]:
         print(f"pakman {__version__}")
@@ -60,13 +64,15 @@ def _answered(argv: list[str]) -> int:
             signal.signal(number, handler)
 
 
-def _run(argv: list[str]) -> int:
+def _run(given: Arguments) -> int:
     import errno
 
     from pakman import commands
     from pakman.errors import PakmanError
 
+    argv: list[str] = []
     try:
+        argv = given if isinstance(given, list) else given()
         return commands.run(argv, dict(os.environ))
     except PakmanError as error:
         try:

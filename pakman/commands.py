@@ -49,11 +49,24 @@ def run(argv: list[str], env: Env) -> int:
         "keygen": _keygen,
     }
     _mask_secrets(env)
+    _go_to(getattr(args, "working_directory", None))
+    return commands[args.command](args, env)
+
+
+def _go_to(directory: Path | None) -> None:
+    """Change to --working-directory; raise UsageError where that, or the current folder, is not to be had."""
     try:
         os.getcwd()  # noqa: PTH109  (pathlib would be loaded for it)
     except FileNotFoundError as error:
         raise UsageError("the current folder is gone", hint="cd to where the application is") from error
-    return commands[args.command](args, env)
+    if directory is not None:
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            raise UsageError(
+                f"--working-directory is {str(directory)!r}, which is no folder to work in: {error.strerror}",
+                hint="name the folder that holds instellar.yml",
+            ) from error
 
 
 _SECRETS = ("PAKMAN_SIGNING_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -179,6 +192,10 @@ def _valid(args: argparse.Namespace, env: Env, progress: Progress) -> Manifest:
             f"{args.file} is not valid: {_count(sum(p.severity == 'error' for p in reading.problems), 'error')}",
             hint="each is listed above with its line and what to do",
         )
+    if args.architectures is not None:
+        import dataclasses
+
+        return dataclasses.replace(reading.manifest, architectures=args.architectures)
     return reading.manifest
 
 
@@ -324,14 +341,28 @@ def _build(args: argparse.Namespace, env: Env) -> int:
 def _bucket(args: argparse.Namespace, env: Env) -> Bucket:
     from pakman import bucket
 
-    return bucket.open_bucket(args.bucket, endpoint_url=args.endpoint_url, region=args.region, env=env)
+    return bucket.open_bucket(
+        args.bucket,
+        prefix=args.prefix,
+        endpoint_url=args.endpoint_url,
+        region=args.region,
+        addressing=args.addressing_style,
+        public_url=args.public_url,
+        env=env,
+    )
 
 
-def _pushed(repositories: tuple[Repository, ...], bucket: Bucket, progress: Progress) -> Publication:
+def _pushed(repositories: tuple[Repository, ...], bucket: Bucket, progress: Progress, *, dry_run: bool) -> Publication:
     from pakman import publish
 
-    with progress.phase(f"Push to {bucket.location}"):
-        return publish.publish(repositories, bucket, on_progress=progress.bar)
+    with progress.phase(f"Push to {bucket.location}{' (dry run)' if dry_run else ''}"):
+        publication = publish.publish(repositories, bucket, on_progress=progress.bar, dry_run=dry_run)
+        if dry_run:
+            for key in publication.uploaded:
+                progress.say(f"would store {key}")
+            for key in publication.skipped:
+                progress.say(f"is there already: {key}")
+    return publication
 
 
 def _push(args: argparse.Namespace, env: Env) -> int:
@@ -340,7 +371,9 @@ def _push(args: argparse.Namespace, env: Env) -> int:
     repositories = repository.read(args.directory)
     if any(each.is_throwaway_key for each in repositories):
         raise _no_key_to_keep()
-    publication = _pushed(repositories, _bucket(args, env), _progress(env, quiet_stdout=args.format == "json"))
+    publication = _pushed(
+        repositories, _bucket(args, env), _progress(env, quiet_stdout=args.format == "json"), dry_run=args.dry_run
+    )
     if args.format == "json":
         import json
 
@@ -372,7 +405,7 @@ def _run(args: argparse.Namespace, env: Env) -> int:
         elif bucket is None:
             progress.notice(f"nothing was pushed: no --bucket was given; the packages are in {args.output}")
         else:
-            results.publication = _pushed((repository,), bucket, progress)
+            results.publication = _pushed((repository,), bucket, progress, dry_run=args.dry_run)
             for line in outputs.how_to_install(repository, results.publication):
                 print(line)
     except BaseException as error:

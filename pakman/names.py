@@ -9,6 +9,20 @@ from __future__ import annotations
 MAX_NAME = 32
 """The longest user name that Linux's user database takes; the package's name is its user's."""
 
+ARCHITECTURES = (
+    "x86_64", "aarch64", "x86", "armhf", "armv7", "ppc64le", "s390x", "riscv64", "loongarch64", "noarch", "all"
+)  # fmt: skip
+"""What a package may be built for, in Alpine's words."""
+ARCHITECTURES_ELSEWHERE = {
+    "amd64": "x86_64",
+    "x64": "x86_64",
+    "arm64": "aarch64",
+    "i386": "x86",
+    "i686": "x86",
+    "arm": "armv7",
+}
+"""What Docker, Debian and GitHub call them."""
+
 
 def _words(*lines: str) -> frozenset[str]:
     return frozenset(word for line in lines for word in line.split())

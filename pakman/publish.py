@@ -10,7 +10,7 @@ None of these is ever replaced: machines cache them, and an index vouches for th
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -40,7 +40,7 @@ class Publication:
     public_key_path: str
     public_key_url: str
     uploaded: tuple[str, ...]
-    """The keys of the objects that are new, in the order of the files; the indexes are last."""
+    """The keys of the objects that are new (in a plan: that would be), in the order of the files; indexes last."""
     skipped: tuple[str, ...]
     """The keys of those that were there already, with the same bytes."""
 
@@ -72,14 +72,18 @@ class _Object:
 
 
 def publish(
-    repositories: tuple[Repository, ...], bucket: Bucket, *, on_progress: OnProgress = lambda _what, _done, _total: None
+    repositories: tuple[Repository, ...],
+    bucket: Bucket,
+    *,
+    on_progress: OnProgress = lambda _what, _done, _total: None,
+    dry_run: bool = False,
 ) -> Publication:
     """Ship the repositories that one build left, an entry per architecture, and return where they are.
 
     Everything is looked at first, here and in the bucket: what cannot be done is refused before anything is stored.
     Then come the packages, side by side, the public key, and last the indexes, so that no index ever names an object
     that is not there. What is there already with the same bytes is skipped: a push that was killed is finished by
-    running it again.
+    running it again. A `dry_run` ends where something would be stored.
 
     Raises UsageError for files that are not what they should be, BucketError for the rest.
     """
@@ -94,7 +98,9 @@ def publish(
         # The parts of large packages go ahead of it: there is no object before they are put together.
         all_checked = files.submit(lambda: [check.result() for check in checks])
         missing = _missing(bucket, contents, _found(bucket, path, objects), files)
-
+        if dry_run:
+            all_checked.result()
+            return _publication(bucket, first, path, objects, missing)
         progress = _Progress(sum(contents[item].size for item in missing), on_progress)
         store = partial(_store, bucket, parts, progress, all_checked)
         uploaded: set[_Object] = set()
@@ -107,15 +113,31 @@ def publish(
         all_checked.result()
         if any(content.parts > 1 for content in contents.values()):
             bucket.abort_left_behind(path, {item.key for item in objects})
-    key_path = bucket.location.key("keys", first.key_name)
+    return _publication(bucket, first, path, objects, uploaded)
+
+
+def _publication(
+    bucket: Bucket, repository: Repository, path: str, objects: Iterable[_Object], new: Collection[_Object]
+) -> Publication:
+    key_path = bucket.location.key("keys", repository.key_name)
     return Publication(
         repository_path=path,
         repository_url=bucket.url(path),
         public_key_path=key_path,
         public_key_url=bucket.url(key_path),
-        uploaded=tuple(item.key for item in objects if item in uploaded),
-        skipped=tuple(item.key for item in objects if item not in uploaded),
+        uploaded=tuple(item.key for item in objects if item in new),
+        skipped=tuple(item.key for item in objects if item not in new),
     )
+
+
+def refuse_without_commit(commit: str | None, what: str) -> str:
+    """Return the commit that packages are filed under; raise UsageError where there is none."""
+    if commit is None:
+        raise UsageError(
+            f"{what} is outside git, so there is no commit to file its packages under",
+            hint="`git init`, commit, and build again; a job on GitHub has GITHUB_SHA",
+        )
+    return commit
 
 
 def _check(repositories: tuple[Repository, ...]) -> str:
@@ -137,12 +159,7 @@ def _check(repositories: tuple[Repository, ...]) -> str:
                     f"but {theirs} for {other.arch}",
                     hint="build all architectures from one commit, into an empty directory",
                 )
-    if first.commit is None:
-        raise UsageError(
-            f"{first.directory} was built outside git, so there is no commit to file it under",
-            hint="`git init`, commit, and build again; a job on GitHub has GITHUB_SHA",
-        )
-    return first.commit
+    return refuse_without_commit(first.commit, f"what {first.directory} was built from")
 
 
 def _objects(repositories: Iterable[Repository], location: Location, folder: tuple[str, ...]) -> tuple[_Object, ...]:
@@ -221,7 +238,9 @@ _REFUSALS = {
     "package": "a commit's packages never change: push a new commit, or remove the objects of this one first",
     "index": "this commit was pushed before with another version, release or key: push a new commit, "
     "or remove the objects of this one first",
-    "key": "machines trust a key by its name: a new key needs a new name; the old one's file stays for what it signed",
+    "key": "machines trust a key by its name. Sign with the key that was used before: the private half of this file. "
+    "Is that lost, push with another --prefix, whose address and key machines then take anew; or remove this file and "
+    "all that was signed with it, and give every machine the new one",
 }
 
 

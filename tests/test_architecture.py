@@ -16,8 +16,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "arguments",
     ),
     (
-        "command", "git", "detection", "scratch", "github", "signing", "snapshot", "buildroots", "builders", "bucket",
-        "inspect", "progress",
+        "command", "git", "detection", "scratch", "github", "inputs", "signing", "snapshot", "buildroots", "builders",
+        "bucket", "inspect", "progress",
     ),
     ("build", "generate", "publish", "outputs"),
     ("cli", "commands", "__main__"),

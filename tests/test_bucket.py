@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pakman.bucket import Bucket, Location, open_bucket, parse
 from pakman.bucket.content import Content, etag, read, read_whole
-from pakman.errors import BucketError, PakmanError, UsageError
+from pakman.errors import BucketError, UsageError
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "s3cr3t-of-the-tests"}
 
@@ -55,6 +55,8 @@ def test_a_bucket_is_named_by_a_url(text: str, name: str, prefix: str) -> None:
         ("s3://" + "a" * 64, "is not one", "3 to 63"),
         ("s3://my demo", "is not one", "3 to 63"),
         ("s3://demo:9000/x", "holds more than a name", "--endpoint-url"),
+        ("s3://My_demo", "the bucket's name 'My_demo' has upper-case letters", "is it 'my-demo'?"),
+        ("s3://_", "the bucket's name '_' has an underscore", "3 to 63 lower-case letters"),
         ("s3://demo//x", "has an empty part between two slashes", "each slash once"),
         ("s3://demo/x/../y", "has '..' in its prefix", "not a path to walk"),
         ("s3://demo/.", "has '.' in its prefix", "not a path to walk"),
@@ -246,10 +248,55 @@ def test_a_profile_that_is_not_there_is_a_sentence(
     assert "AWS_PROFILE" in caught.value.hint
 
 
-def test_a_region_that_is_not_a_word_is_a_sentence() -> None:
-    with pytest.raises(PakmanError, match="region") as caught:
-        Bucket(Location("demo"), region="not a region", env=KEYS).url("k")
-    assert caught.value.exit_code in (2, 6)
+@pytest.mark.parametrize("region", ["not a region", "../..", "a.b", "-a"])
+def test_a_region_that_is_not_a_word_is_a_sentence(region: str) -> None:
+    with pytest.raises(UsageError, match=r"--region is .* no region"):
+        Bucket(Location("demo"), region=region, env=KEYS)
+    with pytest.raises(UsageError, match=r"AWS_REGION is .* no region"):
+        Bucket(Location("demo"), env={**KEYS, "AWS_REGION": region})
+
+
+@pytest.mark.parametrize(
+    ("bucket", "prefix", "found"),
+    [
+        ("s3://demo", "apk", "s3://demo/apk"),
+        ("s3://demo/a/", "/b/c/", "s3://demo/a/b/c"),
+        ("s3://demo/a", "", "s3://demo/a"),
+        ("s3://demo", "/", "s3://demo"),
+    ],
+)
+def test_a_prefix_goes_behind_the_bucket_s_own(bucket: str, prefix: str, found: str) -> None:
+    assert str(parse(bucket, prefix)) == found
+
+
+@pytest.mark.parametrize("prefix", ["a//b", "../a", "a b", "a?b", "a" * 513])
+def test_a_prefix_that_does_not_travel_safely(prefix: str) -> None:
+    with pytest.raises(UsageError, match="prefix"):
+        parse("s3://demo", prefix)
+
+
+@pytest.mark.parametrize("address", ["https://cdn.example", "http://cdn.example:80/a/b/", "https://[::1]/"])
+def test_readers_may_see_the_bucket_elsewhere(address: str) -> None:
+    bucket = open_bucket("s3://demo/x", endpoint_url=None, region="eu-west-1", public_url=address, env={})
+    assert bucket.url("x/keys/a") == f"{address.rstrip('/')}/x/keys/a"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "cdn.example",
+        "s3://demo",
+        "https://",
+        "https://a b",
+        "https://u:the-secret@cdn.example",
+        "https://a/?b",
+        "https://a:b",
+    ],
+)
+def test_an_address_that_no_machine_can_fetch_from(address: str) -> None:
+    with pytest.raises(UsageError, match="--public-url is") as caught:
+        open_bucket("s3://demo", endpoint_url=None, region=None, public_url=address, env={})
+    assert "the-secret" not in caught.value.message
 
 
 @given(size=st.integers(0, 50), part_size=st.integers(1, 20))

@@ -52,7 +52,7 @@ def test_a_repository_without_packages(tmp_path: Path) -> None:
 
 def test_a_repository_without_a_commit(tmp_path: Path) -> None:
     error = refused((repository(tmp_path, PACKAGES, commit=None),))
-    assert "was built outside git" in error.message
+    assert "is outside git" in error.message
     assert "GITHUB_SHA" in error.hint
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pakman.bucket import failures, upload
 from pakman.bucket.connection import Access, Addressing, Connection, Patience, access
 from pakman.bucket.content import Content, etag
-from pakman.bucket.location import Location, parse
+from pakman.bucket.location import Location, parse, public_address
 from pakman.bucket.upload import Labels
 from pakman.errors import BucketError
 
@@ -33,9 +33,28 @@ class Stored:
     etag: str
 
 
-def open_bucket(text: str, *, endpoint_url: str | None, region: str | None, env: Mapping[str, str]) -> Bucket:
-    """Return the bucket that `s3://NAME[/PREFIX]` names; nothing is asked of the server yet. Raises UsageError."""
-    return Bucket(parse(text), endpoint_url=endpoint_url, region=region, env=env)
+def open_bucket(
+    text: str,
+    *,
+    prefix: str | None = None,
+    endpoint_url: str | None,
+    region: str | None,
+    addressing: Addressing = "auto",
+    public_url: str | None = None,
+    env: Mapping[str, str],
+) -> Bucket:
+    """Return the bucket that `s3://NAME[/PREFIX]` names; nothing is asked of the server yet. Raises UsageError.
+
+    `prefix` goes behind the one in `text`; the rest is as in Bucket.
+    """
+    return Bucket(
+        parse(text, prefix or ""),
+        endpoint_url=endpoint_url,
+        region=region,
+        addressing=addressing,
+        public_url=None if public_url is None else public_address(public_url),
+        env=env,
+    )
 
 
 class Bucket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
@@ -58,19 +59,34 @@ def access(
 ) -> Access:
     """Put together what the user said and what the usual AWS variables of `env` say; raises UsageError."""
     given = endpoint_url or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
-    region = region or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
+    region = _region(region, env)
     # A name with dots in it is no host that a wildcard certificate covers.
     usual = "path" if given or "." in location.name else "virtual"
     return Access(
         location=location,
         endpoint=endpoint(given, location.name) if given else None,
-        region=None if region == "auto" else region,
+        region=region,
         by_path=(usual if addressing == "auto" else addressing) == "path",
         ca_bundle=env.get("AWS_CA_BUNDLE"),
         concurrency=concurrency,
         patience=patience,
         credentials=_credentials(env),
     )
+
+
+def _region(given: str | None, env: Mapping[str, str]) -> str | None:
+    """Return the region that was said; None where none was, or `auto`."""
+    for source, region in (
+        ("--region", given),
+        ("AWS_REGION", env.get("AWS_REGION")),
+        ("AWS_DEFAULT_REGION", env.get("AWS_DEFAULT_REGION")),
+    ):
+        if region:
+            # It becomes part of a host's name.
+            if not re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)", region):
+                raise UsageError(f"{source} is {region!r}, which is no region", hint="write it as eu-west-1 or auto")
+            return None if region == "auto" else region
+    return None
 
 
 def _credentials(env: Mapping[str, str]) -> dict[str, str | None]:

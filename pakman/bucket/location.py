@@ -36,21 +36,26 @@ class Location:
         return "/".join((self.prefix, *parts) if self.prefix else parts)
 
 
-def parse(text: str) -> Location:
-    """Read `s3://NAME[/PREFIX]`, with or without a slash at the end; raises UsageError saying what is wrong with it."""
+def parse(text: str, more: str = "") -> Location:
+    """Read `s3://NAME[/PREFIX]`, with or without a slash at the end, and `more` of the prefix (--prefix).
+
+    Raises UsageError saying what is wrong with it.
+    """
     if not text.startswith("s3://"):
         raise UsageError(f"the bucket {text!r} does not begin with s3://", hint=_scheme_hint(text))
     name, _, prefix = text.removeprefix("s3://").partition("/")
     _check_name(name, text)
-    prefix = prefix.removesuffix("/")
-    for part in prefix.split("/") if prefix else ():
-        _check_prefix_part(part, text)
-    if len(prefix) > 512:
+    parts = [
+        *_prefix_parts(prefix.removesuffix("/"), f"the bucket {text[:60]!r}"),
+        *_prefix_parts(more.strip("/"), f"--prefix {more[:60]!r}"),
+    ]
+    joined = "/".join(parts)
+    if len(joined) > 512:
         raise UsageError(
             f"the prefix in the bucket {text[:60]!r}… is longer than 512 characters",
             hint="a key has room for 1024 in all",
         )
-    return Location(name, prefix)
+    return Location(name, joined)
 
 
 def _scheme_hint(text: str) -> str:
@@ -59,37 +64,61 @@ def _scheme_hint(text: str) -> str:
     return f"write s3://{text.lstrip('/')}" if text.strip("/") else "write s3://NAME or s3://NAME/PREFIX"
 
 
+def _is_name(name: str) -> bool:
+    return bool(_NAME.fullmatch(name)) and ".." not in name and not re.fullmatch(r"[0-9.]+", name)
+
+
 def _check_name(name: str, text: str) -> None:
     if not name:
         raise UsageError(f"the bucket {text!r} has no name", hint="write s3://NAME or s3://NAME/PREFIX")
-    if _NAME.fullmatch(name) and ".." not in name and not re.fullmatch(r"[0-9.]+", name):
+    if _is_name(name):
         return
     if ":" in name or "@" in name:
         problem = "holds more than a name"
         hint = "give the server's address as --endpoint-url, credentials in the environment"
-    elif name.lower() != name:
-        problem, hint = "has upper-case letters", f"bucket names are lower case: is it {name.lower()!r}?"
-    elif "_" in name:
-        problem, hint = "has an underscore", f"bucket names have hyphens instead: is it {name.replace('_', '-')!r}?"
     else:
         problem = "is not one"
+        if "_" in name:
+            problem = "has an underscore"
+        if name.lower() != name:
+            problem = "has upper-case letters"
+        meant = name.lower().replace("_", "-")
         hint = "3 to 63 lower-case letters, digits, dots and hyphens; a letter or digit at both ends; not an IP address"
+        if meant != name and _is_name(meant):
+            hint = f"bucket names are of lower-case letters, digits and hyphens: is it {meant!r}?"
     raise UsageError(f"the bucket's name {name!r} {problem}", hint=hint)
 
 
-def _check_prefix_part(part: str, text: str) -> None:
-    if not part:
-        raise UsageError(f"the bucket {text!r} has an empty part between two slashes", hint="write each slash once")
-    if part in (".", ".."):
+def _prefix_parts(prefix: str, where: str) -> list[str]:
+    parts = prefix.split("/") if prefix else []
+    for part in parts:
+        if not part:
+            raise UsageError(f"{where} has an empty part between two slashes", hint="write each slash once")
+        if part in (".", ".."):
+            raise UsageError(f"{where} has {part!r} in its prefix", hint="a prefix is a name, not a path to walk")
+        if not _KEY_PART.fullmatch(part):
+            bad = next(character for character in part if not _KEY_PART.fullmatch(character))
+            raise UsageError(
+                f"{where} has {bad!r} in its prefix",
+                hint="use letters, digits and . _ ~ - only: all else is changed by some server or proxy on the way",
+            )
+    return parts
+
+
+def public_address(text: str) -> str:
+    """Return --public-url as scheme://host[:port][/path]; raises UsageError for what a machine could not fetch from."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    is_plain = host is not None and parts.username is None and not parts.query and not parts.fragment
+    if not is_plain or parts.scheme not in ("http", "https") or not re.fullmatch(r"[!-~]+", text):
         raise UsageError(
-            f"the bucket {text!r} has {part!r} in its prefix", hint="a prefix is a name, not a path to walk"
+            f"--public-url is {_without_password(text)!r}, which is not an address that a machine can fetch from",
+            hint="write it as https://cdn.example.com, or with a path: https://s3.example.com/my-bucket",
         )
-    if not _KEY_PART.fullmatch(part):
-        bad = next(character for character in part if not _KEY_PART.fullmatch(character))
-        raise UsageError(
-            f"the bucket {text!r} has {bad!r} in its prefix",
-            hint="use letters, digits and . _ ~ - only: everything else is changed by some server or proxy on the way",
-        )
+    return text.rstrip("/")
 
 
 def endpoint(text: str, bucket: str) -> str:

@@ -164,15 +164,11 @@ def _enum(violation: _Violation, _node: Node, name: str) -> Words:
     known, value = violation.schema["enum"], violation.value
     words = ", ".join(known)
     found = _found(value) if not isinstance(value, str) else f"`{shown(value)}`"
-    guess = (_ARCHITECTURES.get(value.lower()) or near(value, known)) if isinstance(value, str) else None
+    guess = (names.ARCHITECTURES_ELSEWHERE.get(value.lower()) or near(value, known)) if isinstance(value, str) else None
     hint = f"did you mean `{guess}`?" if guess in known else f"write {words if len(known) == 1 else 'one of ' + words}"
     if known == ["root"]:
         hint = "write root, or leave it out for the package's own user"
     return "bad-value", f"{name} cannot be {found}", hint
-
-
-_ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64", "i386": "x86", "i686": "x86", "arm": "armv7"}
-"""What Docker, Debian and GitHub call Alpine's architectures."""
 
 
 def _pattern(violation: _Violation, _node: Node, name: str) -> Words:

@@ -215,7 +215,7 @@ def other_key(store: Store, built: Repository) -> str:
         (other_package, "push a new commit"),
         (other_size, "push a new commit"),
         (other_index, "another version, release or key"),
-        (other_key, "a new key needs a new name"),
+        (other_key, "Sign with the key that was used before"),
     ],
 )
 def test_other_bytes_are_never_overwritten(
