@@ -58,6 +58,8 @@ class _Command(_Parser):
         return super().parse_known_args(self._without_empty(args), namespace)
 
     def _without_empty(self, args: Iterable[str]) -> list[str]:
+        if self._subparsers is not None:
+            return list(args)  # what is empty there, the command below knows
         flags = {flag for flag, action in self._option_string_actions.items() if action.nargs != 0}
         found: list[str] = []
         for word in args:
@@ -89,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
         prog="pakman", dest="command", metavar="COMMAND", title="commands", parser_class=_Command
     )
     add: Callable[[_Commands], None]
-    for add in (_validate, _generate, _build, _push, _run, _inspect, _keygen):
+    for add in (_validate, _generate, _build, _push, _run, _inspect, _keygen, _stack):
         add(commands)
     return top
 
@@ -237,6 +239,46 @@ def _keygen(commands: _Commands) -> None:
     )
 
 
+def _stack(commands: _Commands) -> None:
+    command = _command(
+        commands,
+        "stack",
+        "list, inspect or suggest the Alpine versions to build for",
+        "What can stand as `stack` in the manifest, and what a build would use for it.",
+    )
+    actions = command.add_subparsers(
+        prog="pakman stack", dest="action", metavar="ACTION", title="actions", parser_class=_Command, required=True
+    )
+    listing = _command(
+        actions,
+        "list",
+        "the stacks, when each one ends, and which is taken by default",
+        "List Alpine's versions and the stacks that .pakman.toml names, oldest first. `*`\n"
+        "marks the one that a manifest without `stack` is built for.",
+    )
+    listing.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
+    inspect = _command(
+        actions,
+        "inspect",
+        "what a build for a stack would use, in which order, and who says so",
+        "Show which images and package repositories are tried for a stack, in their\n"
+        "order, and what named each: a flag, .pakman.toml or pakman itself. With --bucket\n"
+        "one with the bucket's own provider comes first among its like.",
+    )
+    inspect.add_argument("stack", metavar="STACK", help="e.g. alpine/3.24, 3.24, v3.24, or one of .pakman.toml's")
+    _mirror_flags(inspect)
+    inspect.add_argument("--bucket", metavar="s3://NAME[/PREFIX]", help="where the packages will go")
+    inspect.add_argument("--endpoint-url", metavar="URL", help=_ENDPOINT)
+    inspect.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
+    _command(
+        actions,
+        "suggest",
+        "which stack to take, and why",
+        "Name the stack to take, say until when it is supported, and what the manifest\nin this folder says today.",
+    )
+
+
+_ENDPOINT = "the S3 server, where it is not AWS (default: AWS_ENDPOINT_URL)"
 _PROJECT = "whose repository this is (default: GITHUB_REPOSITORY, else git's remote origin)"
 
 
@@ -270,8 +312,31 @@ def _project_flags(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _mirror_flags(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--mirror",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="a mirror of Alpine's packages, e.g. https://mirror.example.com/alpine; tried before others; repeatable",
+    )
+    group.add_argument(
+        "--build-image",
+        metavar="IMAGE",
+        action="append",
+        default=[],
+        help="an image to build in, instead of the stack's where it can be had; repeatable, tried in this order",
+    )
+
+
 def _build_flags(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("the build")
+    group.add_argument(
+        "--stack",
+        metavar="STACK",
+        help="the Alpine version to build for, e.g. alpine/3.24 or 3.24 (default: the manifest's, else the newest)",
+    )
+    _mirror_flags(group)
     group.add_argument(
         "--build-root",
         choices=("auto", "sandbox"),
@@ -313,9 +378,7 @@ def _bucket_flags(command: argparse.ArgumentParser, *, required: bool) -> None:
         required=required,
         help="where it goes" + (" (required)" if required else "; without it nothing is pushed"),
     )
-    group.add_argument(
-        "--endpoint-url", metavar="URL", help="the S3 server, where it is not AWS (default: AWS_ENDPOINT_URL)"
-    )
+    group.add_argument("--endpoint-url", metavar="URL", help=_ENDPOINT)
     group.add_argument(
         "--region", metavar="REGION", help="the bucket's region (default: AWS_REGION, else the server's own)"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -10,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from pakman import generate, recipe, scratch, service, stack
+from pakman import generate, recipe, scratch, service
 from pakman.apk import index
 from pakman.apk.output import writing
 from pakman.builders import embedded
@@ -38,7 +37,7 @@ def build(
     rootfs: Path | None,
     cache: Path,
     key: SigningKey,
-    today: datetime.date,
+    stack: Stack,
     progress: Progress,
     keep: bool,
     env: Mapping[str, str],
@@ -54,7 +53,6 @@ def build(
     build, and the repository says so. Raises BuildError, and UsageError where nothing can be built in.
     """
     _refuse_output_that_is_the_source(source, output)
-    wanted = _stack(manifest, today)
     hidden = [output, cache, source / key.name.removesuffix(".pub"), *filter(None, [signing_key_file])]
     with _working_in(output) as work:
         with progress.phase("Recipe and snapshot"):
@@ -62,14 +60,14 @@ def build(
             generate.generate(manifest, project, source, aport, skip=hidden, on_skipped=progress.notice)
         with choice.build_root(
             build_root,
-            wanted,
+            stack,
             rootfs=rootfs,
             cache=cache,
             env=env,
             on_notice=progress.notice,
             on_warning=progress.warning,
         ) as root:
-            _refuse_another_release(root, wanted, named=manifest.stack is not None)
+            _refuse_another_release(root, stack, named=manifest.stack is not None)
             with progress.phase(f"Build in Alpine {root.release} ({root.arch})"), _kept_on_failure(root, keep=keep):
                 packages = embedded.build(
                     root,
@@ -91,7 +89,7 @@ def build(
             project=project.name,
             slug=project.slug,
             commit=project.commit,
-            stack=wanted.name,
+            stack=stack.name,
             key_name=key.name,
             is_throwaway_key=is_throwaway_key,
             packages=tuple(replace(package, path=output / arch / package.path.name) for package in packages),
@@ -113,11 +111,6 @@ def _refuse_output_that_is_the_source(source: Path, output: Path) -> None:
         )
 
 
-def _stack(manifest: Manifest, today: datetime.date) -> Stack:
-    found = stack.find(manifest.stack) if manifest.stack is not None else None
-    return found or stack.newest_supported(today)
-
-
 def _refuse_another_release(root: BuildRoot, wanted: Stack, *, named: bool) -> None:
     """A package that was built on another release links to libraries that its own does not have."""
     # Edge calls itself by the release that it is going to be: 3.24.0_alpha20260127.
@@ -126,9 +119,7 @@ def _refuse_another_release(root: BuildRoot, wanted: Stack, *, named: bool) -> N
     if is_edge if wanted.version == "edge" else version == wanted.version and not is_edge:
         return
     own = "alpine/edge" if is_edge else f"alpine/{version}"
-    meant = (
-        f"the manifest's stack is {wanted.name}" if named else f"the manifest names no stack, {wanted.name} is meant"
-    )
+    meant = f"the stack is {wanted.name}" if named else f"the manifest names no stack, {wanted.name} is meant"
     raise BuildError(
         f"{meant}, but the build root is Alpine {root.release}",
         hint=f"give --rootfs an Alpine {wanted.version} minirootfs, or write `stack: {own}` into the manifest",

@@ -47,6 +47,7 @@ def run(argv: list[str], env: Env) -> int:
         "run": _run,
         "inspect": _inspect,
         "keygen": _keygen,
+        "stack": _stack,
     }
     _mask_secrets(env)
     _go_to(getattr(args, "working_directory", None))
@@ -133,10 +134,11 @@ def _validate(args: argparse.Namespace, env: Env) -> int:
 
     # The input is bounded and the process ends with it: what little garbage there is need not be looked for.
     gc.disable()
-    from pakman import problems, validation
+    from pakman import problems, settings, validation
 
     # Not `manifest.read`: a verdict needs no dataclasses, and importing those takes as long as the checks.
-    verdict = validation.validate(args.file, repository=_repository(args, env), today=_today())
+    stacks = settings.read(args.file.parent).stacks
+    verdict = validation.validate(args.file, repository=_repository(args, env), today=_today(), stacks=stacks)
     if args.format == "json":
         print(problems.json(verdict.problems))
     elif args.format == "github":
@@ -177,9 +179,10 @@ def _today() -> datetime.date:
 
 def _valid(args: argparse.Namespace, env: Env, progress: Progress) -> Manifest:
     """Return the manifest; raise ManifestError once its problems have been printed."""
-    from pakman import manifest, problems
+    from pakman import manifest, problems, settings
 
-    reading = manifest.read(args.file, repository=_repository(args, env), today=_today())
+    stacks = settings.read(args.file.parent).stacks
+    reading = manifest.read(args.file, repository=_repository(args, env), today=_today(), stacks=stacks)
     if reading.problems:
         if _in_github(env):
             from pakman import github
@@ -290,9 +293,10 @@ def _cache(args: argparse.Namespace, env: Env) -> Path:
 
 def _built(args: argparse.Namespace, env: Env, progress: Progress, *, ships: bool = False) -> Repository:
     """Validate and build; what `ships` afterwards has to be signed by a key of the user's own."""
-    from pakman import build
+    from pakman import build, stack_commands
 
     manifest = _valid(args, env, progress)
+    manifest, stack = stack_commands.stack_to_build_for(args, env, manifest, _today(), on_notice=progress.notice)
     project = _project(args, env, progress)
     key, is_throwaway = _signing_key(args, env, project, progress, ships=ships)
     return build.build(
@@ -304,7 +308,7 @@ def _built(args: argparse.Namespace, env: Env, progress: Progress, *, ships: boo
         rootfs=args.rootfs,
         cache=_cache(args, env),
         key=key,
-        today=_today(),
+        stack=stack,
         progress=progress,
         keep=args.keep,
         env=env,
@@ -438,4 +442,11 @@ def _keygen(args: argparse.Namespace, env: Env) -> int:
     private, public = signing.keygen(args.output, signing.key_name(owner, name))
     print(f"{private}  the secret: put its text into a secret named PAKMAN_SIGNING_KEY, keep a copy, never commit it")
     print(f"{public}  what machines trust: it goes into their /etc/apk/keys under exactly this name")
+    return 0
+
+
+def _stack(args: argparse.Namespace, env: Env) -> int:
+    from pakman import stack_commands
+
+    print(stack_commands.answer(args, env, _today()))
     return 0

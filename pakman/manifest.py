@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pakman import stack, validation
 from pakman.problems import Problem
+from pakman.stack import STACKS, Stack
 from pakman.validation.doubts import SERVICE_DEPENDENCIES as SERVICE_DEPENDENCIES
 
 HOOKS = ("pre-install", "post-install", "pre-upgrade", "post-upgrade", "pre-deinstall", "post-deinstall")
@@ -102,17 +103,17 @@ class Reading:
     source: str
 
 
-def read(file: Path, *, repository: str | None, today: datetime.date) -> Reading:
-    """Read and check a manifest; `repository` is the repository's name, where it is known.
+def read(file: Path, *, repository: str | None, today: datetime.date, stacks: Sequence[Stack] = STACKS) -> Reading:
+    """Read and check a manifest; `repository` is the repository's name, where it is known, `stacks` what it may name.
 
     Raises UsageError where the file cannot be read. What only has to know what is wrong asks `pakman.validation`.
     """
-    verdict = validation.validate(file, repository=repository, today=today)
-    return Reading(_manifest(verdict.data) if verdict.valid else None, verdict.problems, verdict.source)
+    verdict = validation.validate(file, repository=repository, today=today, stacks=stacks)
+    return Reading(_manifest(verdict.data, stacks) if verdict.valid else None, verdict.problems, verdict.source)
 
 
-def _manifest(data: Mapping[str, Any]) -> Manifest:
-    found = stack.find(data["stack"]) if "stack" in data else None
+def _manifest(data: Mapping[str, Any], stacks: Sequence[Stack]) -> Manifest:
+    found = stack.find(data["stack"], stacks) if "stack" in data else None
     source = data.get("source", ())
     plain = ("type", "package", "hook", "page", "description", "license", "url", "maintainer")
     return Manifest(

@@ -1,7 +1,7 @@
 """The stacks: the Alpine versions that a package is built on and runs on."""
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -85,10 +85,17 @@ STACKS = (
 """All that pakman knows, oldest first, edge last."""
 
 
-def find(text: str) -> Stack | None:
-    """Return the stack that `alpine/3.20`, `3.20` or `v3.20` names, None if there is none."""
+def find(text: str, known: Sequence[Stack] = STACKS) -> Stack | None:
+    """Return the stack that `alpine/3.20`, `3.20`, `v3.20` or a whole name names, None if there is none."""
     version = text.removeprefix("alpine/")
-    return next((stack for stack in STACKS if version in (stack.version, stack.branch)), None)
+    # Alpine's come first: a user's own is found by its name alone.
+    return next((stack for stack in known if text == stack.name or version in (stack.version, stack.branch)), None)
+
+
+def known_names(known: Sequence[Stack] = STACKS) -> str:
+    """Return the stacks' names for a sentence."""
+    names = [f"{STACKS[0].name} to {STACKS[-2].name}", *(stack.name for stack in known[len(STACKS) - 1 :])]
+    return f"{', '.join(names[:-1])}, and {names[-1]}"
 
 
 def supported(today: datetime.date) -> tuple[Stack, ...]:

@@ -8,12 +8,11 @@ import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
-from pakman import build
+from pakman import build, stack
 from pakman.manifest import Build, Manifest
 from pakman.progress import Progress
 from pakman.project import Project
@@ -81,7 +80,7 @@ class Builds:
             "rootfs": None,
             "cache": self.cache,
             "key": self.key,
-            "today": date(2026, 11, 21),
+            "stack": stack.find(manifest.stack or "3.24"),
             "keep": False,
             "build_root": "sandbox",
         }

@@ -13,14 +13,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pakman", "errors", "version", "stack", "names"),
     (
         "problems", "validation", "manifest", "project", "repository", "templating", "service", "recipe", "apk",
-        "arguments",
+        "arguments", "references", "settings", "settings_file", "mirrors",
     ),
     (
         "command", "git", "detection", "scratch", "github", "inputs", "signing", "snapshot", "buildroots", "builders",
         "bucket", "inspect", "progress",
     ),
-    ("build", "generate", "publish", "outputs"),
-    ("cli", "commands", "__main__"),
+    ("build", "generate", "publish", "outputs", "stack_report"),
+    ("cli", "commands", "stack_commands", "__main__"),
 )  # fmt: skip
 """Facts, values, effects, stories, doors: a module imports from its own layer and those above it in this list."""
 

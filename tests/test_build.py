@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import cast
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from pakman import build, stack
 from pakman.buildroots import BuildRoot
 from pakman.errors import BuildError
-from pakman.manifest import Manifest
 
 
 class Root:
@@ -53,8 +51,3 @@ def test_a_root_of_another_stack(release: str, wanted: str, own: str) -> None:
     assert f"`stack: {own}`" in caught.value.hint
     with pytest.raises(BuildError, match=f"names no stack, {wanted} is meant"):
         refuse(release, wanted, named=False)
-
-
-def test_the_stack_that_is_built_for() -> None:
-    assert build._stack(Manifest(stack="alpine/3.22"), date(2026, 11, 21)).version == "3.22"
-    assert build._stack(Manifest(), date(2026, 11, 21)).version == "3.24"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from pakman import manifest, version
+from pakman.stack import STACKS
 from pakman.validation import explanations, schema
 from tests.manifests import FULL, LEAST, changed, trees
 
@@ -106,7 +107,7 @@ def test_the_nearest_dependency_is_one(word: str) -> None:
         assert schema.accepts(SCHEMA, data)
         root, _ = parse(json.dumps(data))
         assert root is not None
-        assert list(checks.errors(root)) == []
+        assert list(checks.errors(root, STACKS)) == []
     assert version.is_valid("1")
 
 

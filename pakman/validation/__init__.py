@@ -2,12 +2,13 @@
 
 import datetime
 from codecs import BOM_UTF8
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pakman.errors import UsageError
 from pakman.problems import Problem
+from pakman.stack import STACKS, Stack
 from pakman.validation import checks, doubts, schema, yaml_reader
 from pakman.validation.yaml_tree import Fault, Node, Unreadable
 
@@ -30,8 +31,8 @@ class Verdict(NamedTuple):
         return all(problem.severity != "error" for problem in self.problems)
 
 
-def validate(file: Path, *, repository: str | None, today: datetime.date) -> Verdict:
-    """Check a manifest; `repository` is the repository's name, where it is known.
+def validate(file: Path, *, repository: str | None, today: datetime.date, stacks: Sequence[Stack] = STACKS) -> Verdict:
+    """Check a manifest; `repository` is the repository's name, where it is known, `stacks` are those it may name.
 
     Raises UsageError where the file cannot be read.
     """
@@ -48,8 +49,8 @@ def validate(file: Path, *, repository: str | None, today: datetime.date) -> Ver
         faults += explanations.explain(root, rules)
     # A check that stumbles over what has been reported already has nothing to add.
     known = {(fault.line, fault.column, fault.path) for fault in faults}
-    faults += [fault for fault in checks.errors(root) if (fault.line, fault.column, fault.path) not in known]
-    warnings = doubts.warnings(root, source.split("\n"), repository, today)
+    faults += [fault for fault in checks.errors(root, stacks) if (fault.line, fault.column, fault.path) not in known]
+    warnings = doubts.warnings(root, source.split("\n"), repository, today, stacks)
     problems = {*_problems(file, "error", faults), *_problems(file, "warning", warnings)}
     return Verdict(tuple(sorted(problems)), source, root.value)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pakman import names, stack
+from pakman.stack import Stack
 from pakman.validation.yaml_tree import Fault, Node, path_text, quoted, shown
 
 
-def errors(root: Node) -> Iterator[Fault]:
+def errors(root: Node, stacks: Sequence[Stack]) -> Iterator[Fault]:
     """Yield what makes a manifest unusable although each of its values has the right shape."""
-    yield from _stack(root)
+    yield from _stack(root, stacks)
     yield from _run_name(root)
     yield from _dependencies(root)
     yield from _destinations(root)
@@ -29,12 +30,11 @@ def fault(node: Node, path: list[str | int], code: str, message: str, hint: str)
     return Fault(node.line, node.column, path_text(path), code, message, hint)
 
 
-def _stack(root: Node) -> Iterator[Fault]:
+def _stack(root: Node, stacks: Sequence[Stack]) -> Iterator[Fault]:
     node = root.text("stack")
-    if node is None or stack.find(node.value) is not None:
+    if node is None or stack.find(node.value, stacks) is not None:
         return
-    first, last = stack.STACKS[0].name, stack.STACKS[-2].name
-    hint = f"pakman knows {first} to {last}, and alpine/edge"
+    hint = f"pakman knows {stack.known_names(stacks)}"
     yield fault(node, ["stack"], "unknown-stack", f"there is no stack {quoted(node.value)} that pakman knows", hint)
 
 

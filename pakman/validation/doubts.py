@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pakman import names, stack
+from pakman.stack import Stack
 from pakman.validation.checks import fault, is_main
 from pakman.validation.yaml_tree import Fault, Node, quoted, shown
 
@@ -13,9 +14,11 @@ SERVICE_DEPENDENCIES = ("curl",)
 """What the scripts of a service need in the installed system; added to dependencies.runtime where it is not there."""
 
 
-def warnings(root: Node, lines: list[str], repository: str | None, today: datetime.date) -> Iterator[Fault]:
+def warnings(
+    root: Node, lines: list[str], repository: str | None, today: datetime.date, stacks: Sequence[Stack]
+) -> Iterator[Fault]:
     """Yield what its author should look at; `lines` are the file's, `repository` is the repository's name."""
-    yield from _stack(root, today)
+    yield from _stack(root, today, stacks)
     yield from _name(root, repository)
     yield from _service_dependencies(root)
     yield from _binaries(root)
@@ -24,7 +27,7 @@ def warnings(root: Node, lines: list[str], repository: str | None, today: dateti
     yield from _hooks(root, lines, repository)
 
 
-def _stack(root: Node, today: datetime.date) -> Iterator[Fault]:
+def _stack(root: Node, today: datetime.date, stacks: Sequence[Stack]) -> Iterator[Fault]:
     newest = stack.newest_supported(today)
     if "stack" not in root.entries:
         message = f"no stack is named, so the newest that Alpine supports is taken: {newest.name}"
@@ -32,7 +35,7 @@ def _stack(root: Node, today: datetime.date) -> Iterator[Fault]:
         yield Fault(1, 1, "stack", "no-stack", message, hint)
         return
     node = root.text("stack")
-    found = stack.find(node.value) if node is not None else None
+    found = stack.find(node.value, stacks) if node is not None else None
     if node is not None and found is not None and not found.supported(today):
         message = f"{found.name} has had no security updates since {found.end_of_life}"
         supported = ", ".join(known.name for known in stack.supported(today)) or newest.name
