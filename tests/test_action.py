@@ -18,9 +18,10 @@ FLAGS = {name for command in inputs.COMMANDS for name in arguments.flags(command
 
 def test_inputs_are_the_flags_of_the_command_line() -> None:
     assert tuple(ACTION["inputs"]) == inputs.NAMES
-    assert set(ACTION["inputs"]) - FLAGS - {"stack"} == {"command", "config", *inputs.SECRETS} - {"signing-key"}
-    # What is no input: what is of no use in a job, and what the entrypoint says itself.
-    assert FLAGS - set(ACTION["inputs"]) == {"help", "format", "output", "keep", "rootfs"}
+    assert set(ACTION["inputs"]) - FLAGS == {"command", "config", *inputs.SECRETS} - {"signing-key"}
+    # What is no input: what is of no use in a job, what the entrypoint says itself, what .pakman.toml is for.
+    said_elsewhere = {"help", "format", "output", "keep", "rootfs", "mirror", "build-image"}
+    assert FLAGS - set(ACTION["inputs"]) == said_elsewhere
 
 
 @pytest.mark.parametrize("name", inputs.NAMES)
