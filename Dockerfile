@@ -11,9 +11,10 @@ RUN /opt/pakman/bin/pip install --no-cache-dir --no-compile --no-deps --only-bin
 # Of botocore's 400 services those that a bucket and its credentials need: it is half of all the rest together.
 RUN find /opt/pakman/lib/python3*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
 	! -name s3 ! -name sso ! -name sso-oidc ! -name sts -exec rm -r {} +
+COPY schemas /schemas
 COPY pakman /pakman
-# Bytecode that goes by no file time: a registry or a builder may set them all to one.
-RUN cp -R /pakman /opt/pakman/lib/python3*/site-packages/ \
+# Links become files. Bytecode goes by no file time: a builder may set them all to one.
+RUN cp -RL /pakman /opt/pakman/lib/python3*/site-packages/ \
 	&& /opt/pakman/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /opt/pakman/lib
 COPY entrypoint.py /opt/pakman/
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pakman.buildroots import rootfs
+from tests.action_image import action_image
 from tests.engine import Engine, NoEngineError, base_image, running_engine
 from tests.servers import S3Server, running_s3_server
 
@@ -82,6 +83,12 @@ def docker_engine() -> Iterator[Engine]:
             yield engine
     except NoEngineError as error:
         pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def action(docker_engine: Engine, alpine_image: str) -> str:
+    """The action's image: with real abuild where PAKMAN_TEST_ABUILD_IMAGE names an image that has it."""
+    return action_image(docker_engine, alpine_image, os.environ.get("PAKMAN_TEST_ABUILD_IMAGE", ""), CACHE)
 
 
 @pytest.fixture(scope="session")
