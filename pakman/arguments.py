@@ -365,7 +365,7 @@ def _build_flags(command: argparse.ArgumentParser) -> None:
         "--cache-dir",
         metavar="DIR",
         type=Path,
-        help="where Alpine roots are kept between builds (default: XDG_CACHE_HOME/pakman or ~/.cache/pakman)",
+        help="where roots and downloads are kept between builds (default: XDG_CACHE_HOME/pakman or ~/.cache/pakman)",
     )
     group.add_argument("--keep", action="store_true", help="leave the build tree behind when the build fails")
 

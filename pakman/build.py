@@ -14,7 +14,7 @@ from pakman.apk import index
 from pakman.apk.output import writing
 from pakman.builders import embedded
 from pakman.builders.driver import FOLDER
-from pakman.buildroots import BuildRoot, choice
+from pakman.buildroots import BuildRoot, caches, choice
 from pakman.errors import BuildError, UsageError
 from pakman.manifest import Manifest
 from pakman.progress import Progress
@@ -68,7 +68,11 @@ def build(
             on_warning=progress.warning,
         ) as root:
             _refuse_another_release(root, stack, named=manifest.stack is not None)
-            with progress.phase(f"Build in Alpine {root.release} ({root.arch})"), _kept_on_failure(root, keep=keep):
+            with (
+                progress.phase(f"Build in Alpine {root.release} ({root.arch})"),
+                _kept_on_failure(root, keep=keep),
+                caches.kept(root, cache, stack.version, progress) as kept,
+            ):
                 packages = embedded.build(
                     root,
                     aport,
@@ -78,6 +82,7 @@ def build(
                     commit=project.commit,
                     threads=len(os.sched_getaffinity(0)),
                     programs=service.own_programs(manifest, recipe.package_name(manifest, project)),
+                    add_packages=kept.add_packages,
                     on_line=progress.line,
                     on_notice=progress.notice,
                 )

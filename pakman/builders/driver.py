@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from pakman import command
 from pakman.builders.apkbuild import VARIABLES, Apkbuild, parse
-from pakman.buildroots import BUILD_USER, BuildRoot, User
+from pakman.buildroots import BUILD_USER, HOME, BuildRoot, User
 from pakman.errors import BuildError
 
 FOLDER = PurePosixPath("/pakman")
@@ -43,7 +43,7 @@ def environment(arch: str, *, mtime: int, threads: int) -> dict[str, str]:
     """Return all that a build is told; nothing of what pakman itself was told is in it."""
     return {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": f"/home/{BUILD_USER}",
+        "HOME": str(HOME),
         "USER": BUILD_USER,
         "LOGNAME": BUILD_USER,
         "SHELL": "/bin/sh",
@@ -58,6 +58,14 @@ def environment(arch: str, *, mtime: int, threads: int) -> dict[str, str]:
         "JOBS": str(threads),
         "MAKEFLAGS": f"-j{threads}",
         "GIT_CEILING_DIRECTORIES": str(STARTDIR),
+        # Downloads go where caches.DOWNLOADS looks for them, also under abuild, which would have them among the
+        # sources, and Go's modules always where its build cache is. npm, Hex and pip need no telling.
+        "BUNDLE_USER_CACHE": str(HOME / ".bundle/cache"),
+        "BUNDLE_GLOBAL_GEM_CACHE": "true",
+        "COMPOSER_CACHE_DIR": str(HOME / ".cache/composer"),
+        "GOCACHE": str(HOME / ".cache/go"),
+        "GOMODCACHE": str(HOME / ".cache/go"),
+        "CARGO_HOME": str(HOME / ".cargo"),
     }
 
 

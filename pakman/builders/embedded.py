@@ -22,7 +22,7 @@ from pakman.builders import aport as aports
 from pakman.builders import postcheck
 from pakman.builders.apkbuild import Apkbuild
 from pakman.builders.driver import PKGBASEDIR, Driver, environment
-from pakman.buildroots import BuildRoot
+from pakman.buildroots import AddPackages, BuildRoot
 from pakman.errors import BuildError
 
 PACKAGER = "pakman"
@@ -38,14 +38,16 @@ def build(
     commit: str | None,
     threads: int,
     programs: Sequence[str] = (),
+    add_packages: AddPackages | None = None,
     on_line: Callable[[str], None],
     on_notice: Callable[[str], None],
 ) -> tuple[Package, ...]:
     """Build the aport in an entered root and write its packages to the directory `output`.
 
     `mtime` (seconds since 1970) is every file's time and the build date. `programs` are paths that the package is
-    expected to hold; a notice says which it does not. An empty result: `arch` leaves out this architecture.
-    Raises BuildError for what fails, and for what only abuild can do.
+    expected to hold; a notice says which it does not. `add_packages` is used in place of the root's own.
+    An empty result: `arch` leaves out this architecture. Raises BuildError for what fails, and for what only abuild
+    can do.
     """
     driver = Driver(root, environment(root.arch, mtime=mtime, threads=threads), on_line)
     aports.copy_in(aport, root)
@@ -55,7 +57,7 @@ def build(
         return ()
     aports.refuse_what_takes_abuild(recipe)
     aports.verify(aport, recipe)
-    root.add_packages(recipe.words("makedepends"), on_line)
+    (add_packages or root.add_packages)(recipe.words("makedepends"), on_line)
     driver.must("unpack", *recipe.words("source"), user="build")
     driver.must("make-users", user="root")
     # Read now: afterwards they are what package() made of them.

@@ -12,6 +12,9 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Literal, Protocol, Self
 
+AddPackages = Callable[[Sequence[str], Callable[[str], None]], None]
+"""Adds packages to a root, as BuildRoot.add_packages does."""
+
 User = Literal["root", "build"]
 """Who runs a command: root, with just what packing needs, or the unprivileged user that a build runs as."""
 
@@ -19,6 +22,8 @@ BUILD_USER = "pakman-build"
 """The unprivileged user's name inside a build root; no application's, because those become users, too."""
 
 TOP = PurePosixPath("/")
+HOME = PurePosixPath(f"/home/{BUILD_USER}")
+"""The build user's."""
 
 
 class BuildRoot(Protocol):

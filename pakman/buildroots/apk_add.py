@@ -18,8 +18,9 @@ def add(words: Sequence[str], run: Run, on_line: Callable[[str], None], *, relea
     """Add `words` (`name`, `name>=1.2`, `so:…`); raise BuildError naming what cannot be had, where from, a way out."""
     if not words:
         return
-    # Without the network first: what the root has already needs none, and looking for a mirror in vain takes a while.
-    status, said = run([*_APK_ADD, "--no-network", "--", *words])
+    # Without repositories first: what the root has already needs none, and looking for a mirror in vain takes a while.
+    # Nor from apk's cache alone: without the network that would be as old as it is, for ever.
+    status, said = run([*_APK_ADD, "--no-network", "--repositories-file", "/dev/null", "--", *words])
     if status != 0:
         status, said = run([*_APK_ADD, "--", *words])
     for line in said:

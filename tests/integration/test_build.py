@@ -40,6 +40,8 @@ SECRETS = {
 ALLOWED = {
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TERM", "LANG", "TZ", "CI", "CARCH", "CHOST"),
     *("SOURCE_DATE_EPOCH", "JOBS", "MAKEFLAGS", "GIT_CEILING_DIRECTORIES"),
+    # Where downloads go.
+    *("BUNDLE_USER_CACHE", "BUNDLE_GLOBAL_GEM_CACHE", "COMPOSER_CACHE_DIR", "GOCACHE", "GOMODCACHE", "CARGO_HOME"),
     # The recipe's own, and those that every shell sets.
     *("srcdir", "builddir", "startdir", "pkgname", "pkgver", "pkgrel", "PAKMAN_COMMIT"),
     *("PWD", "OLDPWD", "SHLVL"),
