@@ -6,16 +6,18 @@ FROM alpine:${ALPINE} AS environment
 # hadolint ignore=DL3018
 RUN apk add --no-cache python3 && python3 -m venv /opt/pakman
 COPY requirements.lock /
+# Of botocore's 400 services only those that a bucket and its credentials need: all others weigh more than all the rest.
+# Bytecode goes by no file time: what builds or unpacks an image may set them all to one.
 RUN /opt/pakman/bin/pip install --no-cache-dir --no-compile --no-deps --only-binary=:all: --require-hashes --requirement=/requirements.lock \
-	&& /opt/pakman/bin/pip uninstall --yes pip
-# Of botocore's 400 services those that a bucket and its credentials need: it is half of all the rest together.
-RUN find /opt/pakman/lib/python3*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
-	! -name s3 ! -name sso ! -name sso-oidc ! -name sts -exec rm -r {} +
+	&& /opt/pakman/bin/pip uninstall --yes pip \
+	&& find /opt/pakman/lib/python3*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
+		! -name s3 ! -name sso ! -name sso-oidc ! -name sts -exec rm -r {} + \
+	&& /opt/pakman/bin/python3 -m compileall -q --invalidation-mode=unchecked-hash /opt/pakman/lib
 COPY schemas /schemas
 COPY pakman /pakman
-# Links become files. Bytecode goes by no file time: a builder may set them all to one.
+# The link to the schemas becomes files.
 RUN cp -RL /pakman /opt/pakman/lib/python3*/site-packages/ \
-	&& /opt/pakman/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /opt/pakman/lib
+	&& /opt/pakman/bin/python3 -m compileall -q --invalidation-mode=unchecked-hash /opt/pakman/lib/python3*/site-packages/pakman
 COPY entrypoint.py /opt/pakman/
 
 FROM alpine:${ALPINE}
