@@ -339,9 +339,10 @@ def _build_flags(command: argparse.ArgumentParser) -> None:
     _mirror_flags(group)
     group.add_argument(
         "--build-root",
-        choices=("auto", "sandbox"),
+        choices=("auto", "docker", "sandbox"),
         default="auto",
-        help="where the build runs: sandbox is an Alpine root unpacked on this machine (default: auto, the best one)",
+        help="where the build runs: docker is a container of the stack's image, by the Docker or Podman that is here; "
+        "sandbox is an Alpine root unpacked on this machine (default: auto, which is docker where an engine answers)",
     )
     group.add_argument(
         "--rootfs",

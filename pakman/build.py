@@ -61,7 +61,7 @@ def build(
         with choice.build_root(
             build_root,
             stack,
-            rootfs=rootfs,
+            archive=rootfs,
             cache=cache,
             env=env,
             on_notice=progress.notice,
@@ -118,16 +118,14 @@ def _refuse_output_that_is_the_source(source: Path, output: Path) -> None:
 
 def _refuse_another_release(root: BuildRoot, wanted: Stack, *, named: bool) -> None:
     """A package that was built on another release links to libraries that its own does not have."""
-    # Edge calls itself by the release that it is going to be: 3.24.0_alpha20260127.
-    is_edge = "_alpha" in root.release
-    version = ".".join(root.release.split("_")[0].split(".")[:2])
-    if is_edge if wanted.version == "edge" else version == wanted.version and not is_edge:
+    if choice.is_release_of(root.release, wanted):
         return
-    own = "alpine/edge" if is_edge else f"alpine/{version}"
+    own = "alpine/edge" if "_alpha" in root.release else f"alpine/{choice.version(root.release)}"
     meant = f"the stack is {wanted.name}" if named else f"the manifest names no stack, {wanted.name} is meant"
     raise BuildError(
         f"{meant}, but the build root is Alpine {root.release}",
-        hint=f"give --rootfs an Alpine {wanted.version} minirootfs, or write `stack: {own}` into the manifest",
+        hint=f"have a Docker engine run, give --rootfs an Alpine {wanted.version} minirootfs, "
+        f"or write `stack: {own}` into the manifest",
     )
 
 

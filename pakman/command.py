@@ -121,6 +121,13 @@ def started(
         yield process
 
 
+def pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    """Return the stdin and stdout of a program that was started with both as pipes."""
+    if process.stdin is None or process.stdout is None:
+        raise ValueError("the program was started without a pipe for its stdin")
+    return process.stdin, process.stdout
+
+
 @contextmanager
 def fed(write: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
     """Yield the reading end of a pipe that `write` fills, for a program's stdin; raise what `write` raised.

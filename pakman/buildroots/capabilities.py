@@ -12,6 +12,7 @@ class Capability(IntEnum):
     CAP_DAC_OVERRIDE = 1
     CAP_FOWNER = 3
     CAP_FSETID = 4
+    CAP_KILL = 5
     CAP_SETGID = 6
     CAP_SETUID = 7
     CAP_SYS_CHROOT = 18

@@ -4,26 +4,69 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from pakman.buildroots import BuildRoot
+from pakman.buildroots import BuildRoot, engine, rootfs
+from pakman.buildroots.docker import Docker
 from pakman.buildroots.sandbox import Sandbox
+from pakman.errors import BuildError, UsageError
 from pakman.stack import Stack
 
-Kind = Literal["auto", "sandbox"]
+Kind = Literal["auto", "docker", "sandbox"]
 """What a user may ask for."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def build_root(
     kind: Kind,
     stack: Stack,
     *,
-    rootfs: Path | None,
+    archive: Path | None,
     cache: Path,
     env: Mapping[str, str],
     on_notice: Callable[[str], None],
     on_warning: Callable[[str], None],
 ) -> BuildRoot:
-    """Return a root for `stack`, to be entered. `rootfs`, `cache` and `env` as in Sandbox."""
-    del kind, stack, on_warning
-    return Sandbox(rootfs, cache, env, on_notice=on_notice)
+    """Return a root for `stack`, to be entered.
+
+    `archive` (--rootfs) and `cache` as in rootfs.unpacked; `env` says where programs and the container engine are.
+    Raises UsageError and BuildError where there is none; that it has the stack's version is the caller's to check.
+    """
+    if archive is not None and kind not in ("auto", "sandbox"):
+        raise UsageError(
+            f"--rootfs is the sandbox's Alpine root, and --build-root is {kind}", hint="leave one of them out"
+        )
+    sandbox = Sandbox(archive, cache, env, on_notice=on_notice)
+    if kind == "sandbox" or archive is not None:
+        return sandbox
+    found = engine.must_find(env) if kind == "docker" else engine.find(env)
+    if found is None:
+        return sandbox
+    try:
+        return Docker(found, engine.image(found, stack.build_images, on_warning), cache)
+    except BuildError as error:
+        if kind == "docker" or not _sandbox_has(stack, cache, env):
+            raise
+        on_warning(f"{error.message}: the build runs in the sandbox instead")
+        return sandbox
+
+
+def is_release_of(release: str, stack: Stack) -> bool:
+    """Say whether a root's /etc/alpine-release is the stack's version."""
+    # Edge calls itself by the release that it is going to be: 3.24.0_alpha20260127.
+    is_edge = "_alpha" in release
+    return is_edge if stack.version == "edge" else version(release) == stack.version and not is_edge
+
+
+def version(release: str) -> str:
+    """Return the version that a release belongs to: `3.23` of 3.23.6."""
+    return ".".join(release.split("_")[0].split(".")[:2])
+
+
+def _sandbox_has(stack: Stack, cache: Path, env: Mapping[str, str]) -> bool:
+    """Say whether the sandbox's own Alpine root is of a stack; no, where there is none."""
+    try:
+        pristine = rootfs.unpacked(None, cache, env)
+        return is_release_of((pristine / "etc/alpine-release").read_text().strip(), stack)
+    except (BuildError, UsageError, OSError):
+        return False

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, Literal, Self
 
 from pakman import command
-from pakman.buildroots import BUILD_USER, TOP, User, apk_add, bubblewrap, chroot, rootfs, views
+from pakman.buildroots import BUILD_USER, TOP, User, apk_add, bubblewrap, chroot, rootfs, set_up, views
 from pakman.buildroots.capabilities import BUILD, INSTALL, PACKAGE, Capability
 from pakman.errors import BuildError, UsageError
 
@@ -23,22 +23,9 @@ Confinement = Literal["bubblewrap", "chroot"]
 _ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
 """For what pakman itself runs in the root."""
 
-_BUILD_UID = 59_979
-"""The unprivileged user's number, unless the root has one for it. The first that is free, 1000, is a person's on many
-machines, and what a build may do to processes (kill them, read their memory) and sockets goes by the number."""
-
-_SET_UP = """
-set -e
-umask 022
+_RESOLVER = """
 rm -f /etc/resolv.conf
-printf %s "$2" >/etc/resolv.conf
-mkdir -p /tmp /var/tmp
-chmod 1777 /tmp /var/tmp
-id -u "$1" >/dev/null 2>&1 || adduser -D -s /bin/sh -u "$3" "$1" >&2
-cat /etc/alpine-release
-apk --print-arch
-id -u "$1"
-id -g "$1"
+printf %s "$1" >/etc/resolv.conf
 """
 
 
@@ -226,15 +213,12 @@ class Sandbox:
 
     def _set_up(self) -> None:
         said: list[str] = []
-        argv = ["/bin/sh", "-c", _SET_UP, "sh", BUILD_USER, _resolv_conf(), str(_BUILD_UID)]
+        argv = ["/bin/sh", "-c", f"{_RESOLVER}{set_up.SCRIPT}", "sh", _resolv_conf()]
         status = self._stream(argv, "root", INSTALL, _ENV, TOP, said.append)
-        if status != 0 or len(said) < 4:
-            raise BuildError(
-                f"the Alpine root does not work: {''.join(said[-1:]) or command.how_it_ended(status)}",
-                hint="give --rootfs an Alpine minirootfs for this machine's architecture, from alpinelinux.org",
-            )
-        self.release, self.arch = said[-4:-2]
-        self._ids = (int(said[-2]), int(said[-1]))
+        hint = "give --rootfs an Alpine minirootfs for this machine's architecture, from alpinelinux.org"
+        ready = set_up.read(said, status, hint=hint)
+        self.release, self.arch = ready.release, ready.arch
+        self._ids = (ready.uid, ready.gid)
 
 
 def _resolv_conf() -> str:

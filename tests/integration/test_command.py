@@ -1,4 +1,4 @@
-"""One contract for running a program, wherever it runs: on this machine, in bubblewrap, in a chroot; root or not."""
+"""Running a program on this machine; what a build root promises is in test_buildroots.py."""
 
 from __future__ import annotations
 
@@ -6,74 +6,37 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from pakman import command
-from pakman.buildroots import TOP, User
-from pakman.buildroots.sandbox import Confinement, Sandbox
-from tests.building import must_go, private_cache, processes
-
-pytestmark = pytest.mark.alpine
+from tests.building import must_go, processes
+from tests.roots import NASTY
 
 PATH = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 NAP = f"30.{os.getpid()}5"
 """Seconds that no other test sleeps."""
-NASTY = [
-    "", " ", "a b", "'", '"', "\\", "$HOME", "$(touch x)", "`touch x`", "*", "?[a]", "~", "-n", "--", "-c", "a\nb",
-    "\n", "\t", ";", "&", "|", ">x", "<x", "#", "!", "{a,b}", "ünï©ode", "\udcff", "%s", "a=b", "x" * 50_000,
-]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a program runs."""
-
-    call: Callable[[Sequence[str], Mapping[str, str], Callable[[str], None]], int]
-
-    def output(self, *argv: str, env: Mapping[str, str] = PATH) -> tuple[int, list[str]]:
-        """Run a program; return its status and lines."""
-        lines: list[str] = []
-        return self.call(argv, env, lines.append), lines
+def output(*argv: str, env: Mapping[str, str] = PATH) -> tuple[int, list[str]]:
+    """Run a program; return its status and lines."""
+    lines: list[str] = []
+    return command.stream(argv, env=env, on_line=lines.append), lines
 
 
-@pytest.fixture(scope="module")
-def roots(alpine_pristine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[Confinement, Sandbox]]:
-    """A sandbox of each kind, entered once for all tests here."""
-    cache = private_cache(tmp_path_factory.mktemp("command") / "cache", alpine_pristine)
-    with (
-        Sandbox(None, cache, os.environ, confinement="bubblewrap") as bubblewrap,
-        Sandbox(None, cache, os.environ, confinement="chroot") as chroot,
-    ):
-        yield {"bubblewrap": bubblewrap, "chroot": chroot}
-
-
-def inside(sandbox: Sandbox, user: User) -> Place:
-    return Place(lambda argv, env, on_line: sandbox.call(argv, user=user, env=env, on_line=on_line))
-
-
-@pytest.fixture(params=["here", "bubblewrap-root", "bubblewrap-build", "chroot-root", "chroot-build"])
-def place(request: pytest.FixtureRequest, roots: Mapping[Confinement, Sandbox]) -> Place:
-    if request.param == "here":
-        return Place(lambda argv, env, on_line: command.stream(argv, env=env, on_line=on_line))
-    confinement, user = request.param.split("-")
-    return inside(roots[confinement], user)
-
-
-def test_arguments_arrive_as_they_are(place: Place) -> None:
-    status, lines = place.output("sh", "-c", r'for a; do printf "%s\0" "$a"; done', "sh", *NASTY)
+def test_arguments_arrive_as_they_are() -> None:
+    status, lines = output("sh", "-c", r'for a; do printf "%s\0" "$a"; done', "sh", *NASTY)
     assert status == 0
     # A line's end is where lines are cut, and what is not UTF-8 is replaced on the way back.
     expected = "".join(f"{word}\0" for word in NASTY).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     assert "\n".join(lines) == expected
 
 
-def test_the_environment_is_what_was_given(place: Place) -> None:
+def test_the_environment_is_what_was_given() -> None:
     values = {f"NASTY_{number}": value for number, value in enumerate(NASTY)}
-    status, lines = place.output("sh", "-c", "env -0", env={**PATH, **values})
+    status, lines = output("sh", "-c", "env -0", env={**PATH, **values})
     assert status == 0
     text = "".join(f"{line}\n" for line in lines)
     found = dict(pair.split("=", 1) for pair in text.split("\0")[:-1])
@@ -86,40 +49,39 @@ def test_the_environment_is_what_was_given(place: Place) -> None:
     }
 
 
-def test_output_may_be_anything(place: Place) -> None:
+def test_output_may_be_anything() -> None:
     script = r"printf 'one\r\n\n\377\376\000two'; printf 'err\n' >&2; printf 'no end'"
-    assert place.output("sh", "-c", script) == (0, ["one", "", "��\0twoerr", "no end"])
+    assert output("sh", "-c", script) == (0, ["one", "", "��\0twoerr", "no end"])
 
 
-def test_a_line_without_end_comes_in_parts(place: Place) -> None:
-    status, lines = place.output("sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x")
+def test_a_line_without_end_comes_in_parts() -> None:
+    status, lines = output("sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x")
     assert status == 0
     assert "".join(lines) == "x" * 300_000
     assert len(lines) > 1
 
 
 @pytest.mark.parametrize("status", [0, 1, 77, 126, 255])
-def test_the_exit_status_comes_back(place: Place, status: int) -> None:
-    assert place.output("sh", "-c", f"exit {status}") == (status, [])
+def test_the_exit_status_comes_back(status: int) -> None:
+    assert output("sh", "-c", f"exit {status}") == (status, [])
 
 
-def test_death_by_a_signal_comes_back(place: Place) -> None:
-    status, _ = place.output("sh", "-c", "kill -TERM $$")
+def test_death_by_a_signal_comes_back() -> None:
+    status, _ = output("sh", "-c", "kill -TERM $$")
     assert command.how_it_ended(status) == "killed by SIGTERM"
 
 
-def test_what_stays_in_the_background_ends_with_the_program(place: Place) -> None:
+def test_what_stays_in_the_background_ends_with_the_program() -> None:
     began = time.monotonic()
-    # With its stdout, without, and, only in a view, out of its session.
+    # With its stdout, and without.
     script = f"sleep {NAP} & sleep {NAP} >/dev/null 2>&1 & echo"
-    script += f"; if [ -e /sbin/apk ]; then setsid sleep {NAP} >/dev/null 2>&1 & fi"
-    status, lines = place.output("sh", "-c", script)
+    status, lines = output("sh", "-c", script)
     assert (status, len(lines)) == (0, 1)
     assert time.monotonic() - began < 5
     must_go(lambda: processes("sleep", NAP))
 
 
-def test_leaving_early_ends_the_program(place: Place) -> None:
+def test_leaving_early_ends_the_program() -> None:
     class Interrupted(BaseException):
         pass
 
@@ -127,17 +89,8 @@ def test_leaving_early_ends_the_program(place: Place) -> None:
         raise Interrupted
 
     with pytest.raises(Interrupted):
-        place.call(["sh", "-c", f"echo started; sleep {NAP}"], PATH, on_line)
+        command.stream(["sh", "-c", f"echo started; sleep {NAP}"], env=PATH, on_line=on_line)
     must_go(lambda: processes("sleep", NAP))
-
-
-@pytest.mark.parametrize("confinement", ["bubblewrap", "chroot"])
-@pytest.mark.parametrize("user", ["root", "build"])
-def test_a_missing_program_is_status_127(
-    roots: Mapping[Confinement, Sandbox], confinement: Confinement, user: User
-) -> None:
-    status, lines = inside(roots[confinement], user).output("no such program")
-    assert (status, "no such program" in lines[0]) == (127, True)
 
 
 def test_a_missing_program_here_is_the_callers_affair() -> None:
@@ -180,25 +133,14 @@ def test_replace_becomes_another_program() -> None:
     assert done.stdout == b"b\n"
 
 
-@pytest.mark.parametrize("confinement", ["bubblewrap", "chroot"])
-def test_the_directory_in_the_root(roots: Mapping[Confinement, Sandbox], confinement: Confinement) -> None:
-    for cwd in (TOP, PurePosixPath("/etc/apk")):
-        lines: list[str] = []
-        script = 'echo "$PWD"; pwd -P'
-        roots[confinement].call(["sh", "-c", script], user="build", env=PATH, cwd=cwd, on_line=lines.append)
-        assert lines == [str(cwd), str(cwd)]
-
-
-def test_the_umask_is_always_the_same(roots: Mapping[Confinement, Sandbox]) -> None:
+def test_the_umask_is_always_the_same() -> None:
     before = os.umask(0o077)
     try:
         lines: list[str] = []
         command.stream(["sh", "-c", "umask"], env=PATH, on_line=lines.append)
-        for sandbox in roots.values():
-            sandbox.call(["sh", "-c", "umask"], user="build", env=PATH, on_line=lines.append)
     finally:
         os.umask(before)
-    assert lines == ["0022", "0022", "0022"]
+    assert lines == ["0022"]
 
 
 def test_signals_that_pakman_gets_are_not_the_childs() -> None:

@@ -15,11 +15,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from pakman import command, signing
-from pakman.apk import index
-from pakman.apk.metadata import Metadata
-from pakman.apk.write import write_package
-from pakman.buildroots import TOP, User, rootfs, unprivileged, views
+from pakman import command
+from pakman.buildroots import User, rootfs, unprivileged, views
 from pakman.buildroots.sandbox import Confinement, Sandbox
 from pakman.errors import BuildError, UsageError
 from tests.building import must_go, private_cache, processes
@@ -50,32 +47,6 @@ def sh(sandbox: Sandbox, script: str, *, user: User = "build") -> list[str]:
     return [*lines, str(status)]
 
 
-def test_knows_its_release_and_architecture(sandbox: Sandbox) -> None:
-    assert sandbox.release.startswith("3.")
-    assert sandbox.arch == os.uname().machine
-
-
-def test_a_build_is_nobody_special(sandbox: Sandbox) -> None:
-    assert sh(sandbox, "id -un; id -Gn; touch /etc/x /aport 2>/dev/null || echo refused") == [
-        "pakman-build", "pakman-build", "refused", "0",
-    ]  # fmt: skip
-    assert sh(sandbox, "cd ~pakman-build && touch x && pwd && touch /tmp/y /dev/shm/z && echo x >/dev/null")[-1] == "0"
-
-
-@pytest.mark.parametrize("user", ["root", "build"])
-def test_nobody_can_mount_or_change_the_machine(sandbox: Sandbox, user: User) -> None:
-    tries = ["mount -t tmpfs none /mnt", "mknod /tmp/disk b 8 0", "hostname x", "chroot / true"]
-    for attempt in tries:
-        assert sh(sandbox, f"{attempt} 2>/dev/null", user=user)[-1] != "0", attempt
-
-
-@pytest.mark.parametrize("user", ["root", "build"])
-def test_nobody_can_change_the_kernels_settings(sandbox: Sandbox, user: User) -> None:
-    # Root may by its number alone; core_pattern is the name of a program that the kernel starts outside of the sandbox.
-    for name in ("sys/kernel/core_pattern", "sys/vm/drop_caches", "sysrq-trigger", "irq/default_smp_affinity"):
-        assert sh(sandbox, f"[ -e /proc/{name} ] && (: >>/proc/{name}) 2>/dev/null", user=user)[-1] != "0", name
-
-
 def test_a_build_is_no_user_of_this_machine(sandbox: Sandbox) -> None:
     with subprocess.Popen(["sleep", "30"], user=1000, group=1000) as bystander:
         try:
@@ -85,22 +56,6 @@ def test_a_build_is_no_user_of_this_machine(sandbox: Sandbox) -> None:
             bystander.kill()
     with pytest.raises(KeyError):
         pwd.getpwuid(sandbox.build_user_id)
-
-
-def test_setuid_programs_give_nothing(sandbox: Sandbox) -> None:
-    program = sandbox.path / "usr/bin/setuid-id"
-    program.unlink(missing_ok=True)
-    # busybox drops what it is not asked to keep; curl does not.
-    program.write_bytes((sandbox.path / "usr/bin/curl").read_bytes())
-    program.chmod(0o4755)
-    (sandbox.path / "root/secret").write_text("secret")
-    (sandbox.path / "root/secret").chmod(0o600)
-    assert "secret" not in sh(sandbox, "setuid-id -s file:///root/secret")
-
-
-def test_root_in_it_may_lay_out_a_package(sandbox: Sandbox) -> None:
-    script = "cd /var && mkdir t && touch t/f && chown pakman-build t/f && chmod 4755 t/f && stat -c '%U %a' t/f"
-    assert sh(sandbox, script, user="root") == ["pakman-build 4755", "0"]
 
 
 def test_nothing_of_the_machine_is_there(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -114,28 +69,6 @@ def test_nothing_of_the_machine_is_there(sandbox: Sandbox, tmp_path: Path) -> No
 def test_names_are_resolved_as_on_the_machine(sandbox: Sandbox) -> None:
     resolv = Path("/etc/resolv.conf")
     assert (sandbox.path / "etc/resolv.conf").read_text() == (resolv.read_text() if resolv.exists() else "")
-
-
-def test_files_go_in_and_out(sandbox: Sandbox) -> None:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        entry = tarfile.TarInfo("a/b c")
-        entry.size, entry.mode = 3, 0o755
-        tar.addfile(entry, io.BytesIO(b"x\0y"))
-    packed.seek(0)
-    sandbox.copy_in(packed, PurePosixPath("/var/in"), user="build")
-    assert sh(sandbox, "stat -c '%U %a' '/var/in/a/b c' /var/in") == ["pakman-build 755", "pakman-build 755", "0"]
-    with sandbox.copy_out(PurePosixPath("/var/in")) as stream, tarfile.open(fileobj=stream) as tar:
-        content = tar.extractfile("./a/b c")
-        assert content is not None
-        assert content.read() == b"x\0y"
-
-
-def test_what_is_no_tar_cannot_go_in(sandbox: Sandbox) -> None:
-    with pytest.raises(BuildError, match="/var/broken cannot be filled in the build root: tar"):
-        sandbox.copy_in(io.BytesIO(b"x" * 1000), PurePosixPath("/var/broken"), user="build")
-    with pytest.raises(BuildError, match="/nowhere cannot be read from the build root"):
-        sandbox.copy_out(PurePosixPath("/nowhere"))
 
 
 def test_a_link_does_not_lead_out(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -160,51 +93,6 @@ def test_packages_that_are_there_need_no_network(sandbox: Sandbox) -> None:
     assert time.monotonic() - began < 5
 
 
-def test_a_package_with_scripts_is_installed(sandbox: Sandbox, tmp_path: Path) -> None:
-    key = signing.generate("test.rsa.pub")
-    (tmp_path / "tree/usr/share/tool").mkdir(parents=True)
-    (tmp_path / "tree/usr/share/tool/file").write_text("x")
-    script = b"#!/bin/sh\nset -e\naddgroup -S tool\nadduser -S -D -H -G tool tool\nchown tool:tool /usr/share/tool\n"
-    arch = sandbox.arch
-    repository = sandbox.path / "repository" / arch
-    repository.mkdir(parents=True)
-    package = write_package(
-        repository / "tool-1-r0.apk", Metadata(pkgname="tool", pkgver="1-r0", arch=arch, origin="tool"),
-        tmp_path / "tree", scripts={".post-install": script}, owners={}, groups={}, mtime=0, key=key,
-    )  # fmt: skip
-    index.write_index(repository / "APKINDEX.tar.gz", [package.path], key, "tools")
-    (sandbox.path / "etc/apk/keys/test.rsa.pub").write_bytes(key.public_pem)
-    repositories = sandbox.path / "etc/apk/repositories"
-    before = repositories.read_text()
-    repositories.write_text("/repository\n")
-    try:
-        sandbox.add_packages(["tool"], print)
-    finally:
-        repositories.write_text(before)
-    assert sh(sandbox, "stat -c %U:%G /usr/share/tool; cat /usr/share/tool/file") == ["tool:tool", "x", "0"]
-
-
-def test_packages_that_cannot_be_had_are_named(sandbox: Sandbox) -> None:
-    # Two directories: one that has an index (an empty one), and one that has not.
-    repositories = sandbox.path / "etc/apk/repositories"
-    before = repositories.read_text()
-    try:
-        repositories.write_text("# nothing\n/var/no-repository\n")
-        with pytest.raises(BuildError) as unreachable:
-            sandbox.add_packages(["curl", "no-such-package"], lambda _: None)
-        repositories.write_text("")
-        with pytest.raises(BuildError) as missing:
-            sandbox.add_packages(["no-such-package", "curl>999"], lambda _: None)
-    finally:
-        repositories.write_text(before)
-    assert unreachable.value.message.startswith("the build needs no-such-package, which the Alpine root does not have")
-    assert unreachable.value.message.endswith(": /var/no-repository")
-    assert "--rootfs" in unreachable.value.hint
-    assert "no-such-package, curl>999 (there is curl-" in missing.value.message
-    assert "no repository" in missing.value.message
-    assert "dependencies.build" in missing.value.hint
-
-
 def test_views_do_not_see_each_other_and_go(cache: Path) -> None:
     with Sandbox(None, cache, os.environ) as one, Sandbox(None, cache, os.environ) as two:
         sh(one, "touch /etc/mine", user="root")
@@ -224,22 +112,14 @@ def test_a_view_can_be_kept(cache: Path) -> None:
     assert (kept / "mine").exists()
 
 
-KILLED = """
-import os, sys
-from pathlib import Path
-from pakman.buildroots.sandbox import Sandbox
-with Sandbox(None, Path(sys.argv[1]), os.environ, confinement=sys.argv[2]) as sandbox:
-    script = f"setsid sleep {sys.argv[3]} >/dev/null 2>&1 & sleep {sys.argv[3]} & echo started; wait"
-    sandbox.call(["sh", "-c", script], user="build", env={"PATH": "/bin:/usr/bin"}, on_line=lambda line: print(line, flush=True))
-"""  # noqa: E501
-
-
 @pytest.mark.parametrize("confinement", ["bubblewrap", "chroot"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_survives_a_run_that_was_killed(cache: Path, confinement: Confinement, number: signal.Signals) -> None:
     nap = f"33.{os.getpid()}5"  # no other test's
-    argv = [sys.executable, "-c", KILLED, str(cache), confinement, nap]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+    argv = [sys.executable, "-m", "tests.roots", confinement, str(cache), "", nap]
+    with subprocess.Popen(
+        argv, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == b"started\n"
         (view,) = (cache / "views").iterdir()
@@ -368,7 +248,3 @@ def test_who_is_not_root_gets_a_user_namespace_or_a_sentence(tmp_path: Path, mon
     with pytest.raises(UsageError, match="refuses user namespaces") as refused:
         unprivileged.as_root_of_a_namespace(["pakman"], env)
     assert "/etc/subuid" in refused.value.hint
-
-
-def test_the_top_is_where_a_program_starts(sandbox: Sandbox) -> None:
-    assert sh(sandbox, "pwd") == [str(TOP), "0"]

@@ -1,0 +1,295 @@
+"""A container of the stack's build image, in a Docker or Podman engine that may be anywhere: files go as tar streams.
+
+The container's first process is a shell that waits for a line on its stdin, a pipe that this process holds. For each
+line it kills all other processes; when the pipe ends, because pakman ends (by SIGKILL, too), it ends, and with it the
+container, which the engine then removes.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import IO, Self
+
+from pakman import command, scratch
+from pakman.buildroots import BUILD_USER, TOP, User, apk_add, rootfs, set_up
+from pakman.buildroots.capabilities import INSTALL, Capability
+from pakman.buildroots.engine import Engine, last_line
+from pakman.errors import BuildError
+
+_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
+"""For what pakman itself runs in the root."""
+
+# kill(2) of -1 spares the caller and the first process, which here are the same; it fails once nobody else is there.
+# What it killed has to be waited for, which the shell does while it waits for a program of its own.
+_FIRST_PROCESS = """
+while read -r token; do
+	tries=0
+	while [ "$tries" -lt 3000 ] && kill -9 -1 2>/dev/null; do
+		tries=$((tries + 1))
+		/bin/true
+	done
+	echo "$token"
+done
+"""
+_CAPABILITIES = INSTALL | {Capability.CAP_KILL}
+"""A container has one set for all that root does in it; and its first process ends those of every user."""
+_XATTR = "SCHILY.xattr."
+_NOT_STARTED = 125
+"""The engine's own exit status where the container's is not to be had."""
+_PATIENCE = 20.0
+"""Seconds that a container has to go by itself."""
+
+
+class Docker:
+    """A build root in a container of `image`, which is there already; `cache` has room for what is copied out."""
+
+    release: str
+    arch: str
+    name: str
+    """The container's."""
+
+    def __init__(self, engine: Engine, image: str, cache: Path) -> None:
+        self._engine = engine
+        self._image = image
+        self._cache = cache
+        self.name = f"pakman-{secrets.token_hex(8)}"
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._process = stack.enter_context(
+                command.started(self._run(), env=self._engine.env, stdin=subprocess.PIPE)
+            )
+            self._orders, self._output = command.pipes(self._process)
+            stack.callback(self._remove)
+            stack.callback(self._let_go)
+            ready = self._ready()
+            self.release, self.arch = ready.release, ready.arch
+            self._ids = (ready.uid, ready.gid)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def build_user_id(self) -> int:
+        """The uid of the unprivileged user."""
+        return self._ids[0]
+
+    @property
+    def build_group_id(self) -> int:
+        """The gid of the unprivileged user."""
+        return self._ids[1]
+
+    def call(
+        self,
+        argv: Sequence[str],
+        *,
+        user: User,
+        env: Mapping[str, str],
+        cwd: PurePosixPath = TOP,
+        on_line: Callable[[str], None],
+    ) -> int:
+        """Run a program in the container; see BuildRoot."""
+        return self._stream(argv, user, env, cwd, on_line)
+
+    def add_packages(self, words: Sequence[str], on_line: Callable[[str], None]) -> None:
+        """Add packages with the container's own apk; see BuildRoot."""
+
+        def run(argv: Sequence[str]) -> tuple[int, list[str]]:
+            said: list[str] = []
+            return self._stream(argv, "root", _ENV, TOP, said.append), said
+
+        apk_add.add(words, run, on_line, release=self.release)
+
+    def copy_in(self, tar: IO[bytes], directory: PurePosixPath, *, user: User) -> None:
+        """Unpack a tar stream into a directory, which is made, as this user."""
+        said: list[str] = []
+        make = ["/bin/sh", "-ec", 'mkdir -p "$1"; chown "$2" "$1"', "sh", str(directory)]
+        status = self._stream([*make, BUILD_USER if user == "build" else "root"], "root", _ENV, TOP, said.append)
+        if status == 0:
+            unpack = ["tar", "-x", "-f", "-", "-C", str(directory)]
+            with command.fed(lambda pipe: shutil.copyfileobj(tar, pipe, 1 << 20)) as stdin:
+                status = self._stream(unpack, user, _ENV, TOP, said.append, stdin)
+        if status != 0:
+            reason = "".join(said[-1:]) or command.how_it_ended(status)
+            raise BuildError(
+                f"{directory} cannot be filled in the build root: {reason}",
+                hint=f"is there room left where {self._engine.name} keeps its containers?",
+            )
+
+    def copy_out(self, directory: PurePosixPath) -> IO[bytes]:
+        """Return a tar stream of a directory's content."""
+        argv = ["/usr/bin/env", "-i", *_assignments(_ENV), "tar", "-c", "-f", "-", "-C", str(directory), "."]
+        return self._saved(self._engine.order("exec", "--user", "0:0", self.name, *argv), directory)
+
+    @contextmanager
+    def tree(self, directory: PurePosixPath) -> Iterator[Path]:
+        """Yield a copy of a directory, made by the engine: unlike busybox's tar, it knows extended attributes."""
+        self._must_be_a_directory(directory)
+        copies = self._cache / "trees"
+        try:
+            copies.mkdir(parents=True, exist_ok=True)
+            copy = scratch.make(copies, "tree-")
+        except OSError as error:
+            raise BuildError(f"{copies} cannot be written: {error.strerror or error}", hint=rootfs.ROOM) from error
+        try:
+            try:
+                with self._saved(self._engine.order("cp", f"{self.name}:{directory}", "-"), directory) as stream:
+                    _unpack(stream, copy.path)
+            except (OSError, tarfile.TarError) as error:
+                raise BuildError(f"{directory} cannot be copied to {copies}: {error}", hint=rootfs.ROOM) from error
+            yield copy.path / directory.name
+        finally:
+            copy.remove()
+
+    def keep(self, directory: PurePosixPath) -> str:
+        """Make an image of the container as it is now; return how to look at it."""
+        image = f"pakman-kept:{self.name.removeprefix('pakman-')}"
+        done = self._engine.ask("commit", self.name, image)
+        if done.status != 0:
+            raise BuildError(f"the build tree cannot be kept: {last_line(done)}")
+        return f"{directory} of the image {image}: `{self._engine.name} run --rm -it --entrypoint /bin/sh {image}`"
+
+    def _run(self) -> list[str]:
+        capabilities = [word for each in sorted(_CAPABILITIES) for word in ("--cap-add", each.name)]
+        return self._engine.order(
+            *("run", "--interactive", "--rm", "--name", self.name, "--label", "pakman", "--pull", "never"),
+            *("--cap-drop", "ALL", *capabilities, "--security-opt", "no-new-privileges"),
+            *("--log-driver", "none"),
+            # A build must not find out what the machine is called, and put it into a package.
+            *("--hostname", "pakman", "--user", "0:0", "--workdir", "/", "--entrypoint", "/usr/bin/env", self._image),
+            *("-i", *_assignments(_ENV), "/bin/sh", "-c", f"{set_up.SCRIPT}\necho {self.name}\n{_FIRST_PROCESS}"),
+        )
+
+    def _ready(self) -> set_up.Readiness:
+        said = list(self._lines_until(self.name))
+        status = self._process.poll() or 0
+        if status == _NOT_STARTED:
+            reason = next((line for line in said if "rror" in line), f"exit status {status}")
+            raise BuildError(
+                f"a container of {self._image} cannot be started: {reason.removeprefix(f'{self._engine.name}: ')}",
+                hint=f"does `{self._engine.name} run --rm {self._image} true` work?",
+            )
+        return set_up.read(said, status, hint=f"is {self._image} an image of Alpine for this machine?")
+
+    def _lines_until(self, last: str) -> Iterator[str]:
+        for line in self._output:
+            text = line.decode("utf-8", "replace").rstrip("\r\n")
+            if text == last:
+                return
+            yield text
+        self._process.wait()
+
+    def _kill_all(self) -> None:
+        """Kill every process in the container, return when they are gone; raise BuildError where it is itself gone."""
+        token = secrets.token_hex(8)
+        with suppress(BrokenPipeError):
+            self._orders.write(f"{token}\n".encode())
+            self._orders.flush()
+        for _ in self._lines_until(token):
+            pass
+        if self._process.poll() is not None:
+            raise BuildError(
+                "the build's container ended before the build did",
+                hint=f"was it stopped by somebody else, is {self._engine.name} still running, was there memory left?",
+            )
+
+    def _let_go(self) -> None:
+        """End the container, and wait until the engine has removed it."""
+        with suppress(BrokenPipeError):
+            self._orders.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_PATIENCE)
+
+    def _remove(self) -> None:
+        """Remove the container where it did not go by itself; mostly there is none any more."""
+        if self._process.returncode != 0:
+            self._engine.ask("rm", "--force", self.name)
+
+    def _stream(
+        self,
+        argv: Sequence[str],
+        user: User,
+        env: Mapping[str, str],
+        cwd: PurePosixPath,
+        on_line: Callable[[str], None],
+        stdin: IO[bytes] | None = None,
+    ) -> int:
+        words = ["/usr/bin/env", "-i", *_assignments({**env, "PWD": str(cwd)}), *argv]
+        entry = self._engine.order(
+            *("exec", *(["--interactive"] if stdin is not None else [])),
+            *("--user", "0:0" if user == "root" else f"{self._ids[0]}:{self._ids[1]}", "--workdir", str(cwd)),
+            *(self.name, *_becoming(words)),
+        )
+        try:
+            return command.stream(entry, env=self._engine.env, on_line=on_line, stdin=stdin)
+        finally:
+            self._kill_all()
+
+    def _saved(self, argv: Sequence[str], directory: PurePosixPath) -> IO[bytes]:
+        """Return what a command wrote; raise BuildError where it failed to read a directory."""
+        stream = tempfile.TemporaryFile()  # noqa: SIM115  (handed over open)
+        done = command.save(argv, env=self._engine.env, stdout=stream)
+        if done.status != 0:
+            stream.close()
+            raise BuildError(f"{directory} cannot be read from the build root: {last_line(done)}")
+        stream.seek(0)
+        return stream
+
+    def _must_be_a_directory(self, directory: PurePosixPath) -> None:
+        check = ["/bin/sh", "-c", 'test -d "$1" && test "$(readlink -f "$1")" = "$1"', "sh", str(directory)]
+        if self._stream(check, "root", _ENV, TOP, lambda _: None) != 0:
+            raise BuildError(f"{directory} in the build root is not the directory that it has to be")
+
+
+def _assignments(env: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in env.items()]
+
+
+def _becoming(words: Sequence[str]) -> list[str]:
+    """Return the shell that becomes the program `words`, with stdout and stderr as one: the engine would mix them up.
+
+    The engine's API is JSON: what is not UTF-8 does not come through, and is spelled out in the shell's text.
+    """
+    parts = ['"$@"']
+    if any("\udc80" <= character <= "\udcff" for word in words for character in word):
+        parts = [f'"${{{number}}}"' if _is_text(word) else _octal(word) for number, word in enumerate(words, 1)]
+    script = f"umask 022; exec {' '.join(parts)} 2>&1"
+    return ["/bin/sh", "-c", script, "sh", *(word if _is_text(word) else "" for word in words)]
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _octal(word: str) -> str:
+    return "$'" + "".join(f"\\{byte:03o}" for byte in word.encode("utf-8", "surrogateescape")) + "'"
+
+
+def _unpack(stream: IO[bytes], folder: Path) -> None:
+    """Unpack a tree as it is: owners, modes, links, extended attributes."""
+    with tarfile.open(fileobj=stream, errorlevel=1) as tar:
+        for entry in tar:
+            # The engine wrote it, from directories that it walked itself: no name in it leads elsewhere.
+            tar.extract(entry, folder, numeric_owner=True, filter="fully_trusted")
+            for name, value in entry.pax_headers.items():
+                # The value is bytes that Python took for text, as far as it could.
+                if name.startswith(_XATTR) and not entry.issym():
+                    attribute = name.removeprefix(_XATTR)
+                    os.setxattr(folder / entry.name, attribute, value.encode("utf-8", "surrogateescape"))
