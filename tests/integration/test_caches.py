@@ -26,10 +26,11 @@ from pakman.builders.driver import environment
 from pakman.buildroots import HOME, cache_file, caches
 from pakman.buildroots.sandbox import Sandbox
 from pakman.errors import BuildError
+from pakman.manifest import Dependencies
 from pakman.progress import Progress
 from pakman.signing import SigningKey
 from tests import packages
-from tests.building import Builds, manifest, private_cache
+from tests.building import Builds, contents, manifest, private_cache
 
 pytestmark = pytest.mark.alpine
 
@@ -277,7 +278,7 @@ class Alpine:
 @pytest.fixture
 def alpine(alpine_pristine: Path, tmp_path: Path) -> Iterator[Alpine]:
     tree = packages.small_tree(tmp_path / "tree")
-    made = Alpine(tmp_path / "mirror", private_cache(tmp_path / "cache", alpine_pristine), tree, io.StringIO())
+    made = Alpine(tmp_path / "mirror", private_cache(tmp_path / "alpine", alpine_pristine), tree, io.StringIO())
     made.publish("1.0-r0")
     made.serve()
     yield made
@@ -374,6 +375,25 @@ def test_what_cannot_be_had_is_the_same_error_with_a_cache(alpine: Alpine) -> No
     with alpine.root() as (_, add), pytest.raises(BuildError, match="the build needs no-such-tool, which Alpine"):
         add("no-such-tool")
     assert kept(alpine.cache, "apk")
+
+
+def test_a_build_finds_its_packages_where_the_repository_is_gone(
+    alpine: Alpine, alpine_pristine: Path, builds: Builds, tmp_path: Path
+) -> None:
+    # A root that asks the test's repository, in the place of the one that is everybody's.
+    cache = tmp_path / "own"
+    root = cache / "roots" / alpine_pristine.name
+    root.parent.mkdir(parents=True)
+    subprocess.run(["cp", "-a", "--reflink=auto", str(alpine_pristine), str(root)], check=True)
+    (root / "etc/apk/repositories").write_text(f"http://127.0.0.1:{alpine.port}\n")
+    (root / "etc/apk/keys" / packages.key().name).write_bytes(packages.key().public_pem)
+    needs = manifest("cp /var/lib/shop/server app", dependencies=Dependencies(build=("tool",)))
+    builds.run(needs, tmp_path / "one", cache=cache)
+    alpine.go()
+    builds.run(needs, tmp_path / "two", cache=cache)
+    (package,) = (tmp_path / "two").glob("*/shop-*.apk")
+    assert b"listening" in (contents(package)["var/lib/shop/app/server"] or b"")
+    assert sum(line.startswith("(1/1) Installing tool") for line in builds.lines) == 2
 
 
 def test_the_users_code_puts_nothing_into_apks_cache(alpine: Alpine) -> None:
