@@ -352,9 +352,10 @@ def _build_flags(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--builder",
-        choices=("embedded",),
-        default="embedded",
-        help="what packs: embedded runs the APKBUILD's functions in the root's shell (default: embedded)",
+        choices=("auto", "abuild", "embedded"),
+        default="auto",
+        help="what packs: Alpine's own abuild, or embedded, which runs the APKBUILD's functions in the root's shell "
+        "(default: auto, abuild wherever it can be had)",
     )
     group.add_argument(
         "--signing-key",

@@ -12,7 +12,7 @@ from pathlib import Path
 from pakman import generate, recipe, scratch, service
 from pakman.apk import index
 from pakman.apk.output import writing
-from pakman.builders import embedded
+from pakman.builders.choice import Builder, builder_for
 from pakman.builders.driver import FOLDER
 from pakman.buildroots import BuildRoot, caches, choice
 from pakman.errors import BuildError, UsageError
@@ -42,15 +42,17 @@ def build(
     keep: bool,
     env: Mapping[str, str],
     build_root: choice.Kind = "auto",
+    builder: Builder = "auto",
     signing_key_file: Path | None = None,
     is_throwaway_key: bool = False,
 ) -> Repository:
     """Build the application in `source`, leave a signed repository in `output`, return what is in it.
 
     No packages in it: `architectures` leaves out this machine's, and `output` is as it was. `build_root`, `rootfs`,
-    `cache` and `env` as in buildroots.choice; `signing_key_file` is hidden from the build where it lies among the
-    sources. `keep` leaves the build tree behind when the build fails. `is_throwaway_key`: nobody has `key` but this
-    build, and the repository says so. Raises BuildError, and UsageError where nothing can be built in.
+    `cache` and `env` as in buildroots.choice, `builder` as in builders.choice; `signing_key_file` is hidden from the
+    build where it lies among the sources. `keep` leaves the build tree behind when the build fails.
+    `is_throwaway_key`: nobody has `key` but this build, and the repository says so. Raises BuildError, and UsageError
+    where nothing can be built in.
     """
     _refuse_output_that_is_the_source(source, output)
     hidden = [output, cache, source / key.name.removesuffix(".pub"), *filter(None, [signing_key_file])]
@@ -73,7 +75,8 @@ def build(
                 _kept_on_failure(root, keep=keep),
                 caches.kept(root, cache, stack.version, progress) as kept,
             ):
-                packages = embedded.build(
+                pack = builder_for(root, builder, kept.add_packages, on_line=progress.line, on_notice=progress.notice)
+                packages = pack(
                     root,
                     aport,
                     work,

@@ -305,6 +305,7 @@ def _built(args: argparse.Namespace, env: Env, progress: Progress, *, ships: boo
         args.file.absolute().parent,
         args.output.absolute(),
         build_root=args.build_root,
+        builder=args.builder,
         rootfs=args.rootfs,
         cache=_cache(args, env),
         key=key,

@@ -83,6 +83,7 @@ class Builds:
             "stack": stack.find(manifest.stack or "3.24"),
             "keep": False,
             "build_root": "sandbox",
+            "builder": "embedded",
         }
         everything = {**defaults, "progress": progress, "env": {"PATH": os.environ["PATH"]}, **arguments}
         return build.build(manifest, project, self.source, output, **everything)

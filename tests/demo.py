@@ -89,7 +89,7 @@ class Demo:
         self.run(
             sys.executable, "-m", "pakman", "run", "--project", f"acme/{source.name}", "--bucket", BUCKET,
             "--output", str(self.folder / "packages" / source.name),
-            "--build-root", "sandbox", "--cache-dir", str(CACHE),
+            "--build-root", "sandbox", "--builder", "embedded", "--cache-dir", str(CACHE),
             "--signing-key", str(self.folder / f"acme-{source.name}.rsa"),
             cwd=source, GITHUB_OUTPUT=str(outputs), **self.server.env,
         )  # fmt: skip

@@ -20,6 +20,8 @@ STARTDIR = FOLDER / "aport"
 SRCDIR = STARTDIR / "src"
 PKGBASEDIR = STARTDIR / "pkg"
 
+PACKAGER = "pakman"
+
 _SCRIPT = Path(__file__).with_name("embedded.sh")
 _LAST_LINES = 20
 _SHOWN = 500

@@ -21,11 +21,8 @@ from pakman.apk.write import write_package
 from pakman.builders import aport as aports
 from pakman.builders import postcheck
 from pakman.builders.apkbuild import Apkbuild
-from pakman.builders.driver import PKGBASEDIR, Driver, environment
+from pakman.builders.driver import PACKAGER, PKGBASEDIR, Driver, environment
 from pakman.buildroots import AddPackages, BuildRoot
-from pakman.errors import BuildError
-
-PACKAGER = "pakman"
 
 
 def build(
@@ -66,7 +63,7 @@ def build(
     driver.run("package", "root", "package()")
     with ExitStack() as trees:
         contents = _contents(root, driver, _metadata(recipe, arch, mtime, commit), recipe, trees)
-        for program in _missing(programs, contents[0].entries):
+        for program in postcheck.missing(programs, contents[0].entries):
             on_notice(f"/{program} is no program in the package, and run needs it: it will not start")
         if not recipe.has_option("!strip") and _strip(driver, contents, on_notice):
             contents = [replace(content, tree=_tree(root, content.name, trees)) for content in contents]
@@ -153,13 +150,7 @@ def _contents(
             entries = files.entries()
             binaries = [entry.path for entry in entries if _is_binary(files, entry)]
         if not entries:
-            made = "package() put nothing into it"
-            if metadata.pkgname != recipe.name:
-                made = "package() installs no init script into /etc/init.d"
-            raise BuildError(
-                f"{metadata.pkgname} would be empty: {made}",
-                hint="does build.destinations name what the build command makes?",
-            )
+            raise postcheck.empty(metadata.pkgname, recipe.name)
         contents.append(_Content(metadata, tree, entries, binaries))
     return contents
 
@@ -167,17 +158,6 @@ def _contents(
 def _tree(root: BuildRoot, package: str, trees: ExitStack) -> Path:
     """Return a package's tree on this machine, as it is now; it is there until `trees` is closed."""
     return trees.enter_context(root.tree(PKGBASEDIR / package))
-
-
-def _missing(programs: Sequence[str], entries: Sequence[Entry]) -> list[str]:
-    """Return which programs a package holds neither as an executable file nor as a link."""
-    runnable = {
-        os.fsdecode(entry.path)
-        for entry in entries
-        if entry.type == tar.SYMLINK or (entry.type in (tar.FILE, tar.HARDLINK) and entry.mode & 0o111)
-    }
-    linked = tuple(f"{os.fsdecode(entry.path)}/" for entry in entries if entry.type == tar.SYMLINK)
-    return [program for program in programs if program not in runnable and not program.startswith(linked)]
 
 
 def _is_binary(files: Tree, entry: Entry) -> bool:

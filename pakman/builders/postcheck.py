@@ -5,18 +5,21 @@ Not here: text relocations, which take a look into each program's dynamic sectio
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from pakman.apk import tar
+from pakman.apk.read import PackageFile
 from pakman.apk.tree import Entry
 from pakman.errors import BuildError
 
 _NOT_OURS = ("srv", "usr/local", "opt", "tmp", "var/tmp", "var/lock", "var/empty", "home", "sys", "proc", "mnt", "dev")
 """What belongs to the machine's owner or the kernel, not to a package (the Filesystem Hierarchy Standard)."""
 _EXECUTABLE = 0o111
+HINT = "change what build.destinations or package puts there; an application's own place is /var/lib/NAME"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,28 @@ def refuse(name: str, findings: Iterable[Finding], on_notice: Callable[[str], No
         more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
         raise BuildError(
             f"{name} is not what Alpine takes for a package: {'; '.join(wrong[:3])}{more}",
-            hint="change what build.destinations or package puts there; an application's own place is /var/lib/NAME",
+            hint=HINT,
         )
+
+
+def empty(package: str, main: str) -> BuildError:
+    """Return the error for a package, the `main` one or one split off it, that has no files."""
+    made = "put nothing into it" if package == main else "installs no init script into /etc/init.d"
+    return BuildError(
+        f"{package} would be empty: package() {made}",
+        hint="does build.destinations name what the build command makes?",
+    )
+
+
+def missing(programs: Iterable[str], entries: Collection[Entry] | Collection[PackageFile]) -> list[str]:
+    """Return which programs, paths relative to /, a package holds neither as an executable file nor as a link."""
+    runnable = {
+        os.fsdecode(entry.path)
+        for entry in entries
+        if entry.type == tar.SYMLINK or (entry.type in (tar.FILE, tar.HARDLINK) and entry.mode & _EXECUTABLE)
+    }
+    linked = tuple(f"{os.fsdecode(entry.path)}/" for entry in entries if entry.type == tar.SYMLINK)
+    return [program for program in programs if program not in runnable and not program.startswith(linked)]
 
 
 def _error(text: str) -> Finding:

@@ -83,7 +83,7 @@ build:
     return [
         sys.executable, "-m", "pakman", "build", str(builds.source / "instellar.yml"), "--output", str(output),
         "--project", "acme/shop", "--package-version", "1.0.0",
-        "--build-root", "sandbox", "--cache-dir", str(builds.cache),
+        "--build-root", "sandbox", "--builder", "embedded", "--cache-dir", str(builds.cache),
     ]  # fmt: skip
 
 

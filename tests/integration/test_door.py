@@ -146,7 +146,8 @@ def test_whatever_signal_ends_a_build_nothing_is_left(
     (cache / "roots").symlink_to(CACHE / "roots")
     (application / "instellar.yml").write_text(f"{VALID}  command: echo it runs; sleep 1234.5\n")
     output = tmp_path / "packages"
-    flags = ["--project", "acme/shop", "--build-root", "sandbox", "--cache-dir", str(cache), "--output", str(output)]
+    flags = ["--project", "acme/shop", "--build-root", "sandbox", "--builder", "embedded"]
+    flags += ["--cache-dir", str(cache), "--output", str(output)]
     with subprocess.Popen([*PAKMAN, "run", *flags], cwd=application, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert any("it runs" in line for line in process.stderr)

@@ -120,6 +120,8 @@ def build_flags(tmp_path: Path) -> list[str]:
         "acme/shop",
         "--build-root",
         "sandbox",
+        "--builder",
+        "embedded",
         "--cache-dir",
         str(CACHE),
         "--signing-key",
@@ -187,8 +189,8 @@ def test_a_secret_is_nowhere_but_where_it_was_given(
     private = (tmp_path / "acme-shop.rsa").read_text()
     outputs, summary = tmp_path / "outputs", tmp_path / "summary"
     done = application.pakman(
-        "run", "--project", "acme/shop", "--build-root", "sandbox", "--cache-dir", str(CACHE), "--bucket", f"s3://{bucket}",
-        "--output", str(tmp_path / "packages"),
+        "run", "--project", "acme/shop", "--build-root", "sandbox", "--builder", "embedded",
+        "--cache-dir", str(CACHE), "--bucket", f"s3://{bucket}", "--output", str(tmp_path / "packages"),
         env={
             "PAKMAN_SIGNING_KEY": private, "GITHUB_OUTPUT": str(outputs), "GITHUB_STEP_SUMMARY": str(summary),
             **s3_server.env,
@@ -216,7 +218,7 @@ def test_pushing_wants_a_key_to_keep(
     application: Application, bucket: str, s3_server: S3Server, tmp_path: Path
 ) -> None:
     done = application.pakman(
-        "run", "--project", "acme/shop", "--build-root", "sandbox", "--cache-dir", str(CACHE),
+        "run", "--project", "acme/shop", "--build-root", "sandbox", "--builder", "embedded", "--cache-dir", str(CACHE),
         "--bucket", f"s3://{bucket}", "--output",
         str(tmp_path / "packages"), status=5, env=s3_server.env,
     )  # fmt: skip
@@ -232,8 +234,9 @@ def test_what_a_throwaway_key_signed_is_not_pushed_later_either(
 ) -> None:
     packages = str(tmp_path / "packages")
     application.pakman(
-        "build", "--project", "acme/shop", "--build-root", "sandbox", "--cache-dir", str(CACHE), "--output", packages
-    )
+        "build", "--project", "acme/shop", "--build-root", "sandbox", "--builder", "embedded",
+        "--cache-dir", str(CACHE), "--output", packages,
+    )  # fmt: skip
     push = ["push", packages, "--bucket", f"s3://{bucket}"]
     done = application.pakman(*push, status=5, env=s3_server.env)
     assert "pushing needs a signing key of your own" in done.stderr

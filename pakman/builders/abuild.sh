@@ -1,0 +1,39 @@
+# shellcheck shell=ash
+# What is around abuild in the build root.
+# sh -c "$(cat abuild.sh)" abuild TASK [WORD]...
+set -e
+umask 022
+task=$1
+shift
+
+case $task in
+set-up)
+	# As root: the settings and the key lie where the build cannot put others in their place. The key is nobody's
+	# secret: it is made for this one build, no machine trusts it, and abuild packs nothing without one.
+	user=$1
+	top=$2
+	mkdir "$ABUILD_USERDIR" "$top"
+	chown "$user:" "$top"
+	cd "$ABUILD_USERDIR"
+	openssl genrsa -out pakman.rsa 2048 2>/dev/null
+	: >pakman.rsa.pub
+	chown "$user:" pakman.rsa
+	chmod 400 pakman.rsa
+	cat >abuild.conf <<-EOF
+		PACKAGER_PRIVKEY=$ABUILD_USERDIR/pakman.rsa
+		srcdir=$top/src
+		pkgbasedir=$top/pkg
+		tmpdir=$top/tmp
+		APK="apk --allow-untrusted"
+		USE_COLORS=
+		USE_CCACHE=
+		CLEANUP=
+		ERROR_CLEANUP=
+	EOF
+	;;
+build)
+	# fakeroot closes every descriptor that there may be, each time it starts a program.
+	ulimit -S -n 1024 2>/dev/null || :
+	exec abuild -d -m
+	;;
+esac
