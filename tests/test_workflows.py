@@ -180,3 +180,9 @@ def test_nothing_but_what_is_skipped_is_no_package(tmp_path: Path, monkeypatch: 
     outputs = collect(tmp_path, monkeypatch, *skipped)
     assert (outputs["packages"], outputs["architectures"], outputs["name"]) == ("[]", "[]", "")
     assert len(outputs["skipped"].splitlines()) == 2
+
+
+def test_the_release_fills_the_images_labels() -> None:
+    (build,) = (step for step in steps(TOP / "release.yml") if step.get("id") == "build")
+    given = re.findall(r"^(\w+)=", build["with"]["build-args"], re.MULTILINE)
+    assert given == re.findall(r"^ARG (\w+)$", (TOP / "Dockerfile").read_text(), re.MULTILINE)
