@@ -23,7 +23,8 @@ import pytest
 
 from pakman.apk import index
 from pakman.builders.driver import environment
-from pakman.buildroots import HOME, cache_file, caches
+from pakman.buildroots import HOME, cache_file, caches, engine
+from pakman.buildroots.docker import Docker
 from pakman.buildroots.sandbox import Sandbox
 from pakman.errors import BuildError
 from pakman.manifest import Dependencies
@@ -31,6 +32,7 @@ from pakman.progress import Progress
 from pakman.signing import SigningKey
 from tests import packages
 from tests.building import Builds, contents, manifest, private_cache
+from tests.engine import Engine
 
 pytestmark = pytest.mark.alpine
 
@@ -394,6 +396,29 @@ def test_a_build_finds_its_packages_where_the_repository_is_gone(
     (package,) = (tmp_path / "two").glob("*/shop-*.apk")
     assert b"listening" in (contents(package)["var/lib/shop/app/server"] or b"")
     assert sum(line.startswith("(1/1) Installing tool") for line in builds.lines) == 2
+
+
+@pytest.mark.docker
+def test_a_container_finds_what_the_sandbox_downloaded(
+    alpine: Alpine, docker_engine: Engine, alpine_image: str, tmp_path: Path
+) -> None:
+    with alpine.root() as (_, add):
+        add()
+    made(alpine.cache / f"downloads/builds-3.23-{os.uname().machine}.tar", {".npm/_cacache/good": b"good"})
+    alpine.go()
+    trust = f"echo http://127.0.0.1:{alpine.port} >/etc/apk/repositories; cat >/etc/apk/keys/{packages.key().name}"
+    script = f"{trust} <<'END'\n{packages.key().public_pem.decode()}\nEND"
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(HOME)}
+    said: list[str] = []
+    with Docker(engine.must_find(docker_engine.env), alpine_image, tmp_path / "docker") as root:
+        assert root.call(["sh", "-c", script], user="root", env=env, on_line=print) == 0
+        progress = Progress(alpine.said, "plain", time.monotonic)
+        with caches.kept(root, alpine.cache, "3.23", progress) as cached:
+            cached.add_packages(["tool"], progress.line)
+            use = "cat /var/lib/shop/server; cd ~/.npm/_cacache && cat good && echo new >new"
+            assert root.call(["sh", "-c", use], user="build", env=env, on_line=said.append) == 0
+    assert said == ["#!/bin/sh", "echo listening", "good"]
+    assert set(kept(alpine.cache)) == {".npm/_cacache/good", ".npm/_cacache/new"}
 
 
 def test_the_users_code_puts_nothing_into_apks_cache(alpine: Alpine) -> None:
