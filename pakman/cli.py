@@ -67,16 +67,15 @@ def _answered(argv: Arguments) -> int:
 def _run(given: Arguments) -> int:
     import errno
 
-    from pakman import commands
+    from pakman import commands, reports
     from pakman.errors import PakmanError
 
-    argv: list[str] = []
+    argv = given if isinstance(given, list) else []
     try:
-        argv = given if isinstance(given, list) else given()
-        return commands.run(argv, dict(os.environ))
+        return commands.run(given if callable(given) else lambda: argv, dict(os.environ))
     except PakmanError as error:
         try:
-            commands.report(error, argv, os.environ)
+            reports.report(error, argv, os.environ)
         except OSError:
             _discard(sys.stderr.fileno())  # nobody hears it, but the exit code says it, too
         return error.exit_code
@@ -84,7 +83,7 @@ def _run(given: Arguments) -> int:
         # No file has a name here: it is what we print that finds no reader, or no room.
         if isinstance(error, OSError) and error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC):
             raise
-        return commands.report_bug(error, argv, os.environ)
+        return reports.report_bug(error, argv, os.environ)
 
 
 _STOPS = {1: "hung up", 2: "interrupted", 15: "terminated"}

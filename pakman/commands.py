@@ -7,30 +7,42 @@ import datetime
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pakman import arguments
-from pakman.errors import ManifestError, PakmanError, SigningError, UsageError
+from pakman import arguments, reports
+from pakman.errors import ManifestError, SigningError, UsageError
 
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
-    from pakman.bucket import Bucket
     from pakman.manifest import Manifest
+    from pakman.outputs import Results
     from pakman.problems import Problem
-    from pakman.progress import Progress
+    from pakman.progress import Level, Progress
     from pakman.project import Project
-    from pakman.publish import Publication
     from pakman.repository import Repository
     from pakman.signing import SigningKey
 
 Env = Mapping[str, str]
 
 
-def run(argv: list[str], env: Env) -> int:
-    """Parse `argv`, run the command it names, return the exit code; raises PakmanError."""
+def run(given: Callable[[], list[str]], env: Env) -> int:
+    """Parse the arguments that `given` returns, run the command they name, return the exit code; raises PakmanError.
+
+    Whatever is true by then reaches a step's outputs and summary, also when the command fails.
+    """
+    if not (env.get("GITHUB_OUTPUT") or env.get("GITHUB_STEP_SUMMARY")):
+        return _command(given(), env, None)
+    from pakman import outputs
+
+    results = outputs.Results(workspace=Path(env.get("GITHUB_WORKSPACE") or Path.cwd()))
+    with outputs.recorded(results, env, time.monotonic, lambda text: _warn(text, env)):
+        return _command(given(), env, results)
+
+
+def _command(argv: list[str], env: Env, results: Results | None) -> int:
     parser = arguments.parser()
-    args = parser.parse_args(argv, argparse.Namespace(argv=argv))
+    args = parser.parse_args(argv, argparse.Namespace(argv=argv, results=results))
     if args.version:
         from pakman import __version__
 
@@ -49,9 +61,35 @@ def run(argv: list[str], env: Env) -> int:
         "keygen": _keygen,
         "stack": _stack,
     }
-    _mask_secrets(env)
+    reports.mask_secrets(env)
     _go_to(getattr(args, "working_directory", None))
-    return commands[args.command](args, env)
+    if _level(args, env) != "debug":
+        return commands[args.command](args, env)
+    from pakman import trace
+
+    # A job shows GitHub's debug messages only where they are switched on for all of it.
+    is_switched_on = reports.in_github(env) and env.get("RUNNER_DEBUG") == "1"
+    with trace.programs(sys.stderr, as_command=is_switched_on):
+        return commands[args.command](args, env)
+
+
+def _level(args: argparse.Namespace, env: Env) -> Level:
+    found: Level = getattr(args, "log_level", None) or ("debug" if env.get("RUNNER_DEBUG") == "1" else "info")
+    return found
+
+
+def results_for(args: argparse.Namespace) -> Results:
+    """Return what takes the results; nobody reads it outside a job."""
+    from pakman import outputs
+
+    found: Results = args.results or outputs.Results(workspace=Path.cwd())
+    return found
+
+
+def _warn(text: str, env: Env) -> None:
+    from pakman import github
+
+    print(github.annotation("warning", text) if reports.in_github(env) else f"warning: {text}", file=sys.stderr)
 
 
 def _go_to(directory: Path | None) -> None:
@@ -68,65 +106,6 @@ def _go_to(directory: Path | None) -> None:
                 f"--working-directory is {str(directory)!r}, which is no folder to work in: {error.strerror}",
                 hint="name the folder that holds instellar.yml",
             ) from error
-
-
-_SECRETS = ("PAKMAN_SIGNING_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-
-
-def _mask_secrets(env: Env) -> None:
-    """Tell a GitHub job's log what it must never show, before anything else is said."""
-    if _in_github(env):
-        from pakman import github
-
-        for name in _SECRETS:
-            for line in github.mask(env.get(name, "")):
-                # On stderr, which the runner reads as well: stdout may be JSON for another program.
-                print(line, file=sys.stderr, flush=True)
-
-
-def report(error: PakmanError, argv: list[str], env: Env) -> None:
-    """Print an error once, on stderr, with what to do about it; in a GitHub job as an annotation."""
-    if _in_github(env):
-        _annotate(error.message if not error.hint else f"{error.message}\n{error.hint}", argv)
-        return
-    print(f"pakman: error: {error.message}", file=sys.stderr)
-    for line in error.hint.splitlines():
-        print(f"  {line}", file=sys.stderr)
-
-
-def _annotate(text: str, argv: list[str]) -> None:
-    from pakman import github
-
-    # Among the log's other lines, in their order; but stdout may be JSON for another program.
-    wants_json = "json" in argv or "--format=json" in argv
-    print(github.annotation("error", text, title="pakman"), file=sys.stderr if wants_json else None, flush=True)
-
-
-def report_bug(error: Exception, argv: list[str], env: Env) -> int:
-    """Print what to report about an exception that no user should ever see; return 1.
-
-    The exception's text is left out: it may hold what the program was handling. Where it happened says enough.
-    """
-    import platform
-    import traceback
-
-    from pakman import __version__
-
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames[-6:]]
-    text = (
-        f"this is a bug in pakman {__version__}: {type(error).__name__} (Python {platform.python_version()})\n"
-        "please report it with these lines:\n  " + "\n  ".join(places)
-    )
-    if _in_github(env):
-        _annotate(text, argv)
-    else:
-        print(f"pakman: {text}", file=sys.stderr)
-    return 1
-
-
-def _in_github(env: Env) -> bool:
-    return env.get("GITHUB_ACTIONS") == "true"
 
 
 def _validate(args: argparse.Namespace, env: Env) -> int:
@@ -152,7 +131,18 @@ def _validate(args: argparse.Namespace, env: Env) -> int:
         warnings = len(verdict.problems) - errors
         is_valid = "is valid" if verdict.valid else "is not valid"
         print(f"{args.file} {is_valid}: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
+    if args.results is not None:
+        args.results.problems = _in_workspace(verdict.problems, args.file, env)
+        args.results.headline = f"{args.file} is valid"
+        args.results.error = None if verdict.valid else _not_valid(args.file, verdict.problems)
     return 0 if verdict.valid else ManifestError.exit_code
+
+
+def _not_valid(file: Path, problems: Sequence[Problem]) -> ManifestError:
+    errors = sum(problem.severity == "error" for problem in problems)
+    return ManifestError(
+        f"{file} is not valid: {_count(errors, 'error')}", hint="each is listed with its line and what to do"
+    )
 
 
 def _in_workspace(problems: Sequence[Problem], file: Path, env: Env) -> list[Problem]:
@@ -184,17 +174,16 @@ def _valid(args: argparse.Namespace, env: Env, progress: Progress) -> Manifest:
     stacks = settings.read(args.file.parent).stacks
     reading = manifest.read(args.file, repository=_repository(args, env), today=_today(), stacks=stacks)
     if reading.problems:
-        if _in_github(env):
+        if args.results is not None:
+            args.results.problems = _in_workspace(reading.problems, args.file, env)
+        if reports.in_github(env):
             from pakman import github
 
-            progress.say(github.annotations(_in_workspace(reading.problems, args.file, env)).rstrip("\n"))
+            progress.must_say(github.annotations(_in_workspace(reading.problems, args.file, env)).rstrip("\n"))
         else:
-            progress.say(problems.text(reading.problems, reading.source))
+            progress.must_say(problems.text(reading.problems, reading.source))
     if reading.manifest is None:
-        raise ManifestError(
-            f"{args.file} is not valid: {_count(sum(p.severity == 'error' for p in reading.problems), 'error')}",
-            hint="each is listed above with its line and what to do",
-        )
+        raise _not_valid(args.file, reading.problems)
     if args.architectures is not None:
         import dataclasses
 
@@ -202,14 +191,16 @@ def _valid(args: argparse.Namespace, env: Env, progress: Progress) -> Manifest:
     return reading.manifest
 
 
-def _progress(env: Env, *, quiet_stdout: bool = False) -> Progress:
+def progress_for(args: argparse.Namespace, env: Env, *, quiet_stdout: bool = False) -> Progress:
+    """Return what says how a command goes on; `quiet_stdout`: stdout is for another program."""
     from pakman.progress import Progress
 
-    if _in_github(env):
+    level = _level(args, env)
+    if reports.in_github(env):
         # The runner reads stderr as well: there, too, a child's line must not be taken for a command.
-        return Progress(sys.stderr if quiet_stdout else sys.stdout, "github", time.monotonic)
+        return Progress(sys.stderr if quiet_stdout else sys.stdout, "github", time.monotonic, level)
     is_terminal = sys.stderr.isatty() and env.get("TERM", "dumb") != "dumb"
-    return Progress(sys.stderr, "terminal" if is_terminal else "plain", time.monotonic)
+    return Progress(sys.stderr, "terminal" if is_terminal else "plain", time.monotonic, level)
 
 
 def _project(args: argparse.Namespace, env: Env, progress: Progress) -> Project:
@@ -223,26 +214,33 @@ def _project(args: argparse.Namespace, env: Env, progress: Progress) -> Project:
         package_release=args.package_release,
     )
     progress.say(f"{found.owner}/{found.name} {found.version}-r{found.release} ({found.version_source})")
+    if found.version_source == detection.SHALLOW:
+        text = f"the version is {found.version} because the clone is shallow and hides the tags: " + _FETCH_ALL
+        progress.warning(text)
+        if args.results is not None:
+            args.results.warnings.append(text)
     return found
+
+
+_FETCH_ALL = "give actions/checkout `fetch-depth: 0`, or say --package-version"
 
 
 def _generate(args: argparse.Namespace, env: Env) -> int:
     from pakman import generate
 
-    progress = _progress(env)
+    progress = progress_for(args, env)
     manifest = _valid(args, env, progress)
     project = _project(args, env, progress)
     recipe = generate.generate(manifest, project, args.file.absolute().parent, args.output)
+    results_for(args).headline = f"{project.slug} {project.version}-r{project.release}: the recipe is in {args.output}"
     for name in sorted(file.name for file in recipe.files):
         print(args.output / name)
     print(args.output / recipe.snapshot)
     return 0
 
 
-def _signing_key(
-    args: argparse.Namespace, env: Env, project: Project, progress: Progress, *, ships: bool
-) -> tuple[SigningKey, bool]:
-    """Return the key to sign with, and whether it is a throwaway one; refuse that for what `ships`."""
+def _signing_key(args: argparse.Namespace, env: Env, project: Project, progress: Progress) -> tuple[SigningKey, bool]:
+    """Return the key to sign with, and whether it is a throwaway one."""
     from pakman import signing
 
     name = signing.key_name(project.owner, project.name)
@@ -258,8 +256,6 @@ def _signing_key(
         return signing.load(pem, name), False
     if env.get("PAKMAN_SIGNING_KEY"):
         return signing.load(env["PAKMAN_SIGNING_KEY"], name), False
-    if ships:
-        raise _no_key_to_keep()
     progress.notice(
         "signed with a throwaway key: machines that trust it today will not trust the next build; "
         "`pakman keygen` makes a key to keep, --signing-key or PAKMAN_SIGNING_KEY hands it over"
@@ -269,14 +265,6 @@ def _signing_key(
 
 _MOST_OF_A_KEY = 64 << 10
 """Bytes; a key of 16384 bits has 13 KB."""
-
-
-def _no_key_to_keep() -> SigningError:
-    # The bucket never overwrites a key: a throwaway one would keep its place from the key that comes after it.
-    return SigningError(
-        "pushing needs a signing key of your own: what a throwaway key signs, no machine can go on trusting",
-        hint="run `pakman keygen` once, then build with --signing-key FILE or with PAKMAN_SIGNING_KEY set",
-    )
 
 
 def _reason(error: Exception) -> str:
@@ -291,14 +279,24 @@ def _cache(args: argparse.Namespace, env: Env) -> Path:
     return Path(env.get("HOME") or "/root") / ".cache" / "pakman"
 
 
-def _built(args: argparse.Namespace, env: Env, progress: Progress, *, ships: bool = False) -> Repository:
-    """Validate and build; what `ships` afterwards has to be signed by a key of the user's own."""
+def built(args: argparse.Namespace, env: Env, progress: Progress, *, ships: bool = False) -> Repository:
+    """Validate and build; what `ships` afterwards has to be of a commit."""
     from pakman import build, stack_commands
 
     manifest = _valid(args, env, progress)
     manifest, stack = stack_commands.stack_to_build_for(args, env, manifest, _today(), on_notice=progress.notice)
     project = _project(args, env, progress)
-    key, is_throwaway = _signing_key(args, env, project, progress, ships=ships)
+    if args.results is not None:
+        from pakman import recipe
+
+        args.results.name = recipe.package_name(manifest, project)
+        args.results.version = f"{project.version}-r{project.release}"
+        args.results.stack = stack.name
+    if ships:
+        from pakman import publish
+
+        publish.refuse_without_commit(project.commit, str(args.file.absolute().parent))
+    key, is_throwaway = _signing_key(args, env, project, progress)
     return build.build(
         manifest,
         project,
@@ -318,21 +316,24 @@ def _built(args: argparse.Namespace, env: Env, progress: Progress, *, ships: boo
     )
 
 
-def _become_root(argv: list[str], env: Env) -> None:
+def become_root(args: argparse.Namespace, env: Env) -> None:
     """Begin again as root of a user namespace where we are not root; return where we are."""
     if os.geteuid() == 0:
         return
     from pakman import command
     from pakman.buildroots import unprivileged
 
+    # We are in the working directory by now.
+    argv = args.argv if args.working_directory is None else [*args.argv, f"--working-directory={Path.cwd()}"]
     again = unprivileged.as_root_of_a_namespace([sys.executable, "-P", "-m", "pakman", *argv], env)
     command.replace(again, env=env)
 
 
 def _build(args: argparse.Namespace, env: Env) -> int:
-    _become_root(args.argv, env)
-    progress = _progress(env, quiet_stdout=args.format == "json")
-    repository = _built(args, env, progress)
+    become_root(args, env)
+    progress = progress_for(args, env, quiet_stdout=args.format == "json")
+    repository = built(args, env, progress)
+    results_for(args).repositories = (repository,)
     if args.format == "json":
         print(repository.to_json(), end="")
         return 0
@@ -343,89 +344,16 @@ def _build(args: argparse.Namespace, env: Env) -> int:
     return 0
 
 
-def _bucket(args: argparse.Namespace, env: Env) -> Bucket:
-    from pakman import bucket
-
-    return bucket.open_bucket(
-        args.bucket,
-        prefix=args.prefix,
-        endpoint_url=args.endpoint_url,
-        region=args.region,
-        addressing=args.addressing_style,
-        public_url=args.public_url,
-        env=env,
-    )
-
-
-def _pushed(repositories: tuple[Repository, ...], bucket: Bucket, progress: Progress, *, dry_run: bool) -> Publication:
-    from pakman import publish
-
-    with progress.phase(f"Push to {bucket.location}{' (dry run)' if dry_run else ''}"):
-        publication = publish.publish(repositories, bucket, on_progress=progress.bar, dry_run=dry_run)
-        if dry_run:
-            for key in publication.uploaded:
-                progress.say(f"would store {key}")
-            for key in publication.skipped:
-                progress.say(f"is there already: {key}")
-    return publication
-
-
 def _push(args: argparse.Namespace, env: Env) -> int:
-    from pakman import outputs, repository
+    from pakman import shipping
 
-    repositories = repository.read(args.directory)
-    if any(each.is_throwaway_key for each in repositories):
-        raise _no_key_to_keep()
-    publication = _pushed(
-        repositories, _bucket(args, env), _progress(env, quiet_stdout=args.format == "json"), dry_run=args.dry_run
-    )
-    if args.format == "json":
-        import json
-
-        print(json.dumps(publication.as_json(), indent=2))
-    else:
-        print("\n".join(outputs.how_to_install(repositories[0], publication)))
-    return 0
+    return shipping.push(args, env)
 
 
 def _run(args: argparse.Namespace, env: Env) -> int:
-    """Tell the whole story; whatever is true by then reaches the step's outputs and summary, also when it fails."""
-    from contextlib import closing
+    from pakman import shipping
 
-    from pakman import outputs
-
-    _become_root(args.argv, env)
-    progress = _progress(env)
-    results = outputs.Results(workspace=Path(env.get("GITHUB_WORKSPACE") or Path.cwd()))
-    try:
-        bucket = _bucket(args, env) if args.bucket is not None else None
-        if bucket is not None:
-            # Asked anything at all: a wrong bucket, or none of its credentials, is said before a long build.
-            with closing(bucket):
-                bucket.list(bucket.location.key("keys", "any"))
-        repository = _built(args, env, progress, ships=bucket is not None)
-        results.repository = repository
-        if not repository.packages:
-            pass  # the build has said why
-        elif bucket is None:
-            progress.notice(f"nothing was pushed: no --bucket was given; the packages are in {args.output}")
-        else:
-            results.publication = _pushed((repository,), bucket, progress, dry_run=args.dry_run)
-            for line in outputs.how_to_install(repository, results.publication):
-                print(line)
-    except BaseException as error:
-        results.error = error if isinstance(error, PakmanError) else PakmanError(_ended_early(error))
-        try:
-            results.write(env)
-        except PakmanError as unwritten:
-            progress.warning(unwritten.message)  # what went wrong first is what has to be mended first
-        raise
-    results.write(env)
-    return 0
-
-
-def _ended_early(error: BaseException) -> str:
-    return "a bug of pakman's ended the run" if isinstance(error, Exception) else "the run was stopped before its end"
+    return shipping.run(args, env)
 
 
 def _inspect(args: argparse.Namespace, env: Env) -> int:

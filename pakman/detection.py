@@ -14,6 +14,9 @@ from pakman import git, version
 from pakman.errors import UsageError
 from pakman.project import Project, slug
 
+SHALLOW = "no tag: the clone is shallow; use fetch-depth: 0"
+"""Where a version is from that the repository might know better."""
+
 LOCAL_OWNER = "local"
 """The owner of a repository that has no origin on a server: what somebody tries out on a laptop."""
 
@@ -190,5 +193,5 @@ def _highest(versions: Mapping[str, str], tags: Mapping[str, str], commits: Coll
 
 def _why_no_tag(checkout: git.Checkout, tags: Mapping[str, str]) -> str:
     if checkout.is_shallow():
-        return "no tag: the clone is shallow; use fetch-depth: 0"
+        return SHALLOW
     return "no tag on the way to this commit is a version" if tags else "no tag"

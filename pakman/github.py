@@ -178,35 +178,63 @@ _ROWS = 200
 def summary(
     repositories: Iterable[Repository],
     *,
-    places: Mapping[str, str],
+    headline: str = "",
+    skipped: str = "",
+    warnings: Iterable[str] = (),
+    problems: Iterable[Problem] = (),
+    facts: Mapping[str, str],
+    stored: Sequence[tuple[str, str]] = (),
     install: Sequence[str],
     error: PakmanError | None,
 ) -> str:
     """Return a run's step summary in Markdown: what went wrong, what was built, where it went, how to install it.
 
-    `places` has what was shipped and where it is now; `install` are the lines to type on a machine. Either may be
-    empty, and so may the repositories, where the run did not come that far.
+    `headline` is for a run that builds no packages; `facts` has what is worth a line each; `stored` what became of
+    each object, and its key; `install` are the lines to type on a machine. Each may be empty, and so may the
+    repositories, where the run did not come that far.
     """
     built = list(repositories)
-    parts = [f"## {_headline(built, error)}"]
+    parts = [f"## {_headline(built, headline, skipped, error)}"]
     if error is not None:
         parts.append(f"**{_text(error.message)}**")
         if error.hint:
             parts.append("<br>".join(_text(line) for line in error.hint.splitlines()))
+    if skipped:
+        parts.append(f"Skipped: {_text(skipped)}")
+    parts += [f"Warning: {_text(warning)}" for warning in warnings]
+    found = list(problems)
+    if found:
+        lines = [f"- {_code(f'{each.file}:{each.line}:{each.column}')} {_problem(each)}" for each in found[:_ROWS]]
+        parts.append("\n".join([*lines, *([f"- and {len(found) - _ROWS} more"] if len(found) > _ROWS else [])]))
     if any(repository.packages for repository in built):
         parts.append(_table(built))
-    if places:
-        parts.append("\n".join(f"- {_text(what)}: {_code(where)}" for what, where in places.items()))
+    if facts:
+        parts.append("\n".join(f"- {_text(what)}: {_code(where)}" for what, where in facts.items()))
+    if stored:
+        parts.append(_stored(stored))
     if install:
         parts += ["To install it:", _block("\n".join(install))]
     return "\n\n".join(parts) + "\n\n"
 
 
-def _headline(built: Sequence[Repository], error: PakmanError | None) -> str:
+def _headline(built: Sequence[Repository], headline: str, skipped: str, error: PakmanError | None) -> str:
     if error is not None:
         return "pakman failed"
     first = next((package for repository in built for package in repository.packages), None)
-    return f"{_text(first.name)} {_text(first.version)}" if first is not None else "pakman built nothing"
+    if first is not None:
+        return f"{_text(first.name)} {_text(first.version)}"
+    return _text(headline) or ("pakman was skipped" if skipped else "pakman built nothing")
+
+
+def _problem(problem: Problem) -> str:
+    return f"{problem.severity}: {_text(problem.message)}" + (f" ({_text(problem.hint)})" if problem.hint else "")
+
+
+def _stored(stored: Sequence[tuple[str, str]]) -> str:
+    lines = [f"- {_text(what)}: {_code(key)}" for what, key in stored[:_ROWS]]
+    if len(stored) > _ROWS:
+        lines.append(f"- and {len(stored) - _ROWS} more")
+    return "\n".join(["<details><summary>What went where</summary>", "", *lines, "", "</details>"])
 
 
 def _table(built: Sequence[Repository]) -> str:

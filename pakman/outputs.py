@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pakman import github
 from pakman.errors import PakmanError
+from pakman.problems import Problem
 from pakman.publish import Publication
 from pakman.repository import Repository
 
@@ -22,9 +24,25 @@ class Results:
 
     workspace: Path
     """Paths in outputs are relative to it, because a later step may see it under another path."""
-    repository: Repository | None = None
+    headline: str = ""
+    """For a summary without packages: what was done."""
+    name: str = ""
+    version: str = ""
+    """The package's, with its release."""
+    stack: str = ""
+    """The three are known before anything is built."""
+    repositories: Sequence[Repository] = ()
+    """What was built, or is pushed: an entry per architecture."""
     publication: Publication | None = None
+    plan: Publication | None = None
+    """What a dry run would have made of it."""
+    skipped: str = ""
+    """Why something that was asked for was not done."""
+    warnings: list[str] = field(default_factory=list)
+    problems: Sequence[Problem] = ()
+    """The manifest's."""
     error: PakmanError | None = None
+    seconds: float = 0
 
     def write(self, env: Mapping[str, str]) -> None:
         """Write to the files that GITHUB_OUTPUT and GITHUB_STEP_SUMMARY name, where they are set."""
@@ -37,9 +55,13 @@ class Results:
 
     def outputs(self) -> dict[str, str]:
         """Return the step's outputs by name."""
-        found: dict[str, str] = {}
-        if self.repository is not None:
-            found |= self._built(self.repository)
+        found = {
+            name: value
+            for name, value in (("name", self.name), ("version", self.version), ("stack", self.stack))
+            if value
+        }
+        if self.repositories:
+            found |= self._built(self.repositories)
         if self.publication is not None:
             found |= {
                 "repository-path": self.publication.repository_path,
@@ -47,37 +69,91 @@ class Results:
                 "public-key-path": self.publication.public_key_path,
                 "public-key-url": self.publication.public_key_url,
             }
-        return found
+        return {**found, "skipped": self.skipped or self._left_out()}
 
     def summary(self) -> str:
         """Return the step's summary in Markdown."""
-        built, published = self.repository, self.publication
-        places, install = {}, []
-        if built is not None and published is not None:
-            places = {"Repository": published.repository_url, "Public key": published.public_key_url}
-            install = how_to_install(built, published)
-        return github.summary([built] if built is not None else [], places=places, install=install, error=self.error)
+        facts: dict[str, str] = {}
+        if self.repositories or self.stack:
+            facts["Stack"] = self.repositories[0].stack if self.repositories else self.stack
+        if self.publication is not None:
+            facts |= {"Repository": self.publication.repository_url, "Public key": self.publication.public_key_url}
+        facts["Duration"] = f"{self.seconds:.1f} s"
+        return github.summary(
+            self.repositories,
+            headline=self.headline,
+            skipped=self.skipped or self._left_out(),
+            warnings=self.warnings,
+            problems=self.problems,
+            facts=facts,
+            stored=self._stored(),
+            install=self._install(),
+            error=self.error,
+        )
 
-    def _built(self, repository: Repository) -> dict[str, str]:
-        if not repository.packages:
-            return {"arch": repository.arch, "stack": repository.stack, "skipped": _LEFT_OUT}
-        packages = json.loads(repository.to_json())["packages"]
-        first = repository.packages[0]
-        return {
-            "name": first.name,
-            "version": first.version,
-            "arch": repository.arch,
-            "stack": repository.stack,
+    def _stored(self) -> list[tuple[str, str]]:
+        """Return what became of each object, and its key."""
+        if self.plan is not None:
+            return [("would be stored", key) for key in self.plan.uploaded] + [
+                ("is there already", key) for key in self.plan.skipped
+            ]
+        if self.publication is None:
+            return []
+        return [("stored", key) for key in self.publication.uploaded] + [
+            ("was there already", key) for key in self.publication.skipped
+        ]
+
+    def _install(self) -> list[str]:
+        if self.publication is None or not self.repositories:
+            return []
+        return how_to_install(self.repositories[0], self.publication)
+
+    def _left_out(self) -> str:
+        return _LEFT_OUT if self.repositories and not any(each.packages for each in self.repositories) else ""
+
+    def _built(self, repositories: Sequence[Repository]) -> dict[str, str]:
+        first = repositories[0]
+        found = {"arch": " ".join(each.arch for each in repositories), "stack": first.stack}
+        packages = [package for each in repositories for package in json.loads(each.to_json())["packages"]]
+        if not packages:
+            return found
+        main = next(each.packages[0] for each in repositories if each.packages)
+        return found | {
+            "name": main.name,
+            "version": main.version,
             "packages": json.dumps(packages, separators=(",", ":")),
-            "package-dir": self._relative(repository.directory),
-            "manifest-file": self._relative(repository.manifest_file),
+            "package-dir": self._relative(first.directory),
+            "manifest-file": "\n".join(self._relative(each.manifest_file) for each in repositories),
             "checksums": "\n".join(f"{package['sha256']}  {package['file']}" for package in packages),
-            "key-name": repository.key_name,
-            "skipped": "",
+            "key-name": first.key_name,
         }
 
     def _relative(self, path: Path) -> str:
         return os.path.relpath(path, self.workspace)
+
+
+@contextmanager
+def recorded(
+    results: Results, env: Mapping[str, str], clock: Callable[[], float], on_unwritten: Callable[[str], None]
+) -> Iterator[None]:
+    """Write the results of what happens inside, however it ends; `clock` counts seconds."""
+    began = clock()
+    try:
+        yield
+    except BaseException as error:
+        results.error = error if isinstance(error, PakmanError) else PakmanError(_ended_early(error))
+        results.seconds = clock() - began
+        try:
+            results.write(env)
+        except PakmanError as unwritten:
+            on_unwritten(unwritten.message)  # what went wrong first is what has to be mended first
+        raise
+    results.seconds = clock() - began
+    results.write(env)
+
+
+def _ended_early(error: BaseException) -> str:
+    return "a bug of pakman's ended the run" if isinstance(error, Exception) else "the run was stopped before its end"
 
 
 def how_to_install(repository: Repository, publication: Publication) -> list[str]:

@@ -15,6 +15,8 @@ from pakman import github
 from pakman.github import human_size as human_size
 
 Style = Literal["terminal", "plain", "github"]
+Level = Literal["debug", "info", "warning", "error"]
+"""How important the least is that is said; a phase, a child's line and a notice are `info`."""
 
 _BAR_WIDTH = 30
 _COLUMNS = 80
@@ -25,8 +27,10 @@ _QUIET_SECONDS = 10.0
 class Progress:
     """Says what happens on one stream; `clock` counts seconds from anywhere and never goes back."""
 
-    def __init__(self, out: TextIO, style: Style, clock: Callable[[], float]) -> None:
+    def __init__(self, out: TextIO, style: Style, clock: Callable[[], float], level: Level = "info") -> None:
         self._out = out
+        self._is_quiet = level in ("warning", "error")
+        self._hides_warnings = level == "error"
         self._style = style
         self._clock = clock
         self._drawn = False
@@ -35,6 +39,9 @@ class Progress:
     @contextmanager
     def phase(self, title: str) -> Iterator[None]:
         """Frame what happens inside: a group in a GitHub job, else a headline; its duration at the end."""
+        if self._is_quiet:
+            yield
+            return
         began = self._clock()
         self._write(github.group(title) if self._style == "github" else f"==> {title}")
         try:
@@ -47,11 +54,17 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Pass on a line that a child wrote; in a GitHub job it cannot issue workflow commands."""
-        self._erase()
-        self._write(github.neutralise(text) if self._style == "github" else f"    {text}")
+        if not self._is_quiet:
+            self._erase()
+            self._write(github.neutralise(text) if self._style == "github" else f"    {text}")
 
     def say(self, text: str) -> None:
         """Say one thing of our own."""
+        if not self._is_quiet:
+            self.must_say(text)
+
+    def must_say(self, text: str) -> None:
+        """Say one thing of our own that is heard at every level."""
         self._erase()
         self._write(text)
 
@@ -65,6 +78,8 @@ class Progress:
 
     def bar(self, title: str, done: int, total: int) -> None:
         """Show how many bytes of `total` are done."""
+        if self._is_quiet:
+            return
         now = self._clock()
         share = done / total if total else 1.0
         if self._style == "terminal":
@@ -90,6 +105,8 @@ class Progress:
             return _COLUMNS
 
     def _annotate(self, kind: Literal["notice", "warning"], text: str) -> None:
+        if self._hides_warnings or (self._is_quiet and kind == "notice"):
+            return
         self._erase()
         self._write(github.annotation(kind, text) if self._style == "github" else f"{kind}: {text}")
 

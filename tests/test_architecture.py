@@ -16,11 +16,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "arguments", "references", "settings", "settings_file", "mirrors",
     ),
     (
-        "command", "git", "detection", "scratch", "github", "inputs", "signing", "snapshot", "buildroots", "builders",
-        "bucket", "inspect", "progress",
+        "command", "git", "detection", "scratch", "github", "inputs", "event", "trace", "signing", "snapshot",
+        "buildroots", "builders", "bucket", "inspect", "progress",
     ),
     ("build", "generate", "publish", "outputs", "stack_report"),
-    ("cli", "commands", "stack_commands", "__main__"),
+    ("cli", "commands", "stack_commands", "reports", "shipping", "__main__"),
 )  # fmt: skip
 """Facts, values, effects, stories, doors: a module imports from its own layer and those above it in this list."""
 

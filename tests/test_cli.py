@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -187,11 +188,11 @@ def test_a_run_that_does_not_reach_its_end_is_no_success_in_the_summary(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(commands, "_built", fail)
+    monkeypatch.setattr(commands, "built", fail)
     summary = manifest.parent / "summary"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     assert cli.main(["run"]) == status
-    assert summary.read_text() == f"## pakman failed\n\n**{sentence}**\n\n"
+    assert summary.read_text().startswith(f"## pakman failed\n\n**{sentence}**\n\n- Duration: `")
 
 
 @pytest.mark.usefixtures("manifest")
@@ -216,7 +217,7 @@ def test_json_on_stdout_has_nothing_for_github_between_it(
     assert said.out == ""
     assert said.err.startswith("::error title=pakman::nowhere holds no built repository")
     # And what a child writes is no command on stderr either.
-    commands._progress({"GITHUB_ACTIONS": "true"}, quiet_stdout=True).line("::add-mask::word")
+    commands.progress_for(argparse.Namespace(), {"GITHUB_ACTIONS": "true"}, quiet_stdout=True).line("::add-mask::word")
     assert capsys.readouterr().err == "> ::add-mask::word\n"
 
 

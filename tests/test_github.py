@@ -301,7 +301,7 @@ def package(name: str = "shop", version: str = "1.2.3_rc1-r4", size: int = 1_500
 def test_a_summary_says_what_was_built_where_it_is_and_how_to_install_it() -> None:
     text = github.summary(
         [repository(package(), package("shop-openrc", size=900)), repository(package(), arch="aarch64")],
-        places={"Repository": "https://s3.example/bucket/deployments", "Public key": "https://s3.example/a_b.pub"},
+        facts={"Repository": "https://s3.example/bucket/deployments", "Public key": "https://s3.example/a_b.pub"},
         install=["wget -P /etc/apk/keys https://s3.example/a_b.pub", "apk add shop"],
         error=None,
     )
@@ -324,18 +324,18 @@ def test_a_summary_says_what_was_built_where_it_is_and_how_to_install_it() -> No
 
 def test_a_failure_s_summary_says_what_happened_and_what_to_do() -> None:
     error = BuildError("`make *` ended with 2", hint="the last lines:\nno rule <b>")
-    text = github.summary([], places={}, install=[], error=error)
+    text = github.summary([], facts={}, install=[], error=error)
     assert text == "## pakman failed\n\n**\\`make \\*\\` ended with 2**\n\nthe last lines:<br>no rule &lt;b&gt;\n\n"
 
 
 def test_a_failed_push_still_says_what_was_built() -> None:
-    text = github.summary([repository(package())], places={}, install=[], error=BuildError("No."))
+    text = github.summary([repository(package())], facts={}, install=[], error=BuildError("No."))
     assert text.startswith("## pakman failed\n\n**No.**\n\n| Package |")
 
 
 def test_a_summary_of_many_packages_stays_below_what_github_takes() -> None:
     packages = [package(f"shop-{number}") for number in range(5000)]
-    text = github.summary([repository(*packages)], places={}, install=[], error=None)
+    text = github.summary([repository(*packages)], facts={}, install=[], error=None)
     assert len(text.encode()) < 128 * 1024
     assert "| and 4800 more |" in text
 
@@ -345,7 +345,7 @@ def test_a_summary_of_many_packages_stays_below_what_github_takes() -> None:
 @example("\\", "`")
 def test_no_value_breaks_out_of_its_place(text: str, place: str) -> None:
     markdown = github.summary(
-        [repository(package(text or "x"))], places={"Where": place}, install=[place.replace("\n", " ")], error=None
+        [repository(package(text or "x"))], facts={"Where": place}, install=[place.replace("\n", " ")], error=None
     )
     row = markdown.split("|--:|---|\n")[1].splitlines()[0]
     # GFM: a cell ends at a pipe without a backslash of its own; a pair of backslashes is one of text.

@@ -1,0 +1,138 @@
+"""The commands that ship: `pakman push`, and `pakman run`, which does all of it in order."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pakman import commands
+from pakman.errors import SigningError
+
+if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
+    from pakman.bucket import Bucket
+    from pakman.outputs import Results
+    from pakman.progress import Progress
+    from pakman.publish import Publication
+    from pakman.repository import Repository
+
+Env = Mapping[str, str]
+
+
+def push(args: argparse.Namespace, env: Env) -> int:
+    """Ship what an earlier build left."""
+    from pakman import event, outputs, repository
+
+    progress = commands.progress_for(args, env, quiet_stdout=args.format == "json")
+    results = commands.results_for(args)
+    results.repositories = repositories = repository.read(args.directory)
+    why = event.without_secrets(env)
+    if why and not _has_credentials(env):
+        _skip_push(results, why, progress)
+        return 0
+    if any(each.is_throwaway_key for each in repositories):
+        raise _no_key_to_keep()
+    publication = _pushed(repositories, _bucket(args, env), progress, results, dry_run=args.dry_run)
+    if args.format == "json":
+        import json
+
+        print(json.dumps(publication.as_json(), indent=2))
+    elif not args.dry_run:
+        print("\n".join(outputs.how_to_install(repositories[0], publication)))
+    return 0
+
+
+def run(args: argparse.Namespace, env: Env) -> int:
+    """Tell the whole story."""
+    from pakman import event, outputs
+
+    commands.become_root(args, env)
+    progress = commands.progress_for(args, env)
+    results = commands.results_for(args)
+    bucket = None
+    if args.bucket is not None:
+        why = event.without_secrets(env)
+        if why and not (_has_key(args, env) and _has_credentials(env)):
+            # Of such a job's halves, a key is none either: what it builds is signed by nobody.
+            _skip_push(results, why, progress)
+            args.signing_key, env = None, {**env, "PAKMAN_SIGNING_KEY": ""}
+        else:
+            bucket = _ready(args, env)
+    repository = commands.built(args, env, progress, ships=bucket is not None)
+    results.repositories = (repository,)
+    if not repository.packages:
+        return 0  # the build has said why
+    if bucket is not None:
+        publication = _pushed((repository,), bucket, progress, results, dry_run=args.dry_run)
+        if not args.dry_run:
+            print("\n".join(outputs.how_to_install(repository, publication)))
+    elif args.bucket is None:
+        progress.notice(f"nothing was pushed: no --bucket was given; the packages are in {args.output}")
+    return 0
+
+
+def _ready(args: argparse.Namespace, env: Env) -> Bucket:
+    """Return the bucket; what would be missing after a long build is said before it."""
+    from contextlib import closing
+
+    bucket = _bucket(args, env)
+    if not _has_key(args, env):
+        raise _no_key_to_keep()
+    with closing(bucket):
+        # Asked anything at all: a wrong bucket, or none of its credentials, is known then.
+        bucket.list(bucket.location.key("keys", "any"))
+    return bucket
+
+
+def _bucket(args: argparse.Namespace, env: Env) -> Bucket:
+    from pakman import bucket
+
+    return bucket.open_bucket(
+        args.bucket,
+        prefix=args.prefix,
+        endpoint_url=args.endpoint_url,
+        region=args.region,
+        addressing=args.addressing_style,
+        public_url=args.public_url,
+        env=env,
+    )
+
+
+def _pushed(
+    repositories: tuple[Repository, ...], bucket: Bucket, progress: Progress, results: Results, *, dry_run: bool
+) -> Publication:
+    from pakman import publish
+
+    with progress.phase(f"Push to {bucket.location}{' (dry run)' if dry_run else ''}"):
+        publication = publish.publish(repositories, bucket, on_progress=progress.bar, dry_run=dry_run)
+    if not dry_run:
+        results.publication = publication
+        return publication
+    results.plan, results.skipped = publication, "nothing was pushed: it is a dry run"
+    progress.notice(results.skipped)
+    for key in publication.uploaded:
+        progress.must_say(f"would be stored: {key}")
+    for key in publication.skipped:
+        progress.must_say(f"is there already: {key}")
+    return publication
+
+
+def _skip_push(results: Results, why: str, progress: Progress) -> None:
+    results.skipped = f"nothing was pushed: {why}"
+    progress.notice(results.skipped)
+
+
+def _has_key(args: argparse.Namespace, env: Env) -> bool:
+    return args.signing_key is not None or bool(env.get("PAKMAN_SIGNING_KEY"))
+
+
+def _has_credentials(env: Env) -> bool:
+    return bool(env.get("AWS_ACCESS_KEY_ID") and env.get("AWS_SECRET_ACCESS_KEY"))
+
+
+def _no_key_to_keep() -> SigningError:
+    # The bucket never overwrites a key: a throwaway one would keep its place from the key that comes after it.
+    return SigningError(
+        "pushing needs a signing key of your own: what a throwaway key signs, no machine can go on trusting",
+        hint="run `pakman keygen` once, then build with --signing-key FILE or with PAKMAN_SIGNING_KEY set",
+    )

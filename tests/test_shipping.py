@@ -1,0 +1,153 @@
+"""What is decided before anything is built or sent, without a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pakman import bucket, cli, commands
+from pakman.repository import Repository
+from tests.repositories import repository
+from tests.test_github import parse_outputs
+
+MANIFEST = "stack: alpine/3.23\nbuild:\n  destinations: [public]\n"
+FORK = {"pull_request": {"head": {"repo": None}, "base": {"repo": {"full_name": "acme/notes"}}}}
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "s3cr3t-of-the-tests"}
+
+Job = Callable[..., tuple[int, dict[str, str], str]]
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """Run pakman in a job's environment; return its status, outputs and summary."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "instellar.yml").write_text(MANIFEST)
+    (tmp_path / "event.json").write_text(json.dumps(FORK))
+
+    def run(*argv: str, **env: str) -> tuple[int, dict[str, str], str]:
+        for name in ("output", "summary"):
+            (tmp_path / name).write_text("")
+        everything = {
+            "GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": str(tmp_path), "GITHUB_OUTPUT": str(tmp_path / "output"),
+            "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"), "GITHUB_REPOSITORY": "acme/notes",
+            "GITHUB_EVENT_PATH": str(tmp_path / "event.json"), **env,
+        }  # fmt: skip
+        with monkeypatch.context() as patch:
+            for name, value in everything.items():
+                patch.setenv(name, value)
+            status = cli.main(list(argv))
+        return status, parse_outputs((tmp_path / "output").read_text()), (tmp_path / "summary").read_text()
+
+    return run
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What a build was asked for, in place of one."""
+    asked: list[dict[str, Any]] = []
+
+    def build(_args: object, env: dict[str, str], _progress: object, *, ships: bool = False) -> Repository:
+        asked.append({"ships": ships, "key": env.get("PAKMAN_SIGNING_KEY", "")})
+        return repository(tmp_path / "packages", {"notes": b"any"})
+
+    monkeypatch.setattr(commands, "built", build)
+    return asked
+
+
+@pytest.fixture(autouse=True)
+def _root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "become_root", lambda _args, _env: None)
+
+
+@pytest.mark.parametrize("secrets", [{}, {"PAKMAN_SIGNING_KEY": "a key"}, KEYS, {"AWS_ACCESS_KEY_ID": "a variable"}])
+def test_a_fork_s_pull_request_is_built_and_not_pushed(
+    job: Job, built: list[dict[str, Any]], secrets: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, outputs, summary = job("run", "--bucket", "s3://bucket", GITHUB_EVENT_NAME="pull_request", **secrets)
+    assert status == 0
+    assert built == [{"ships": False, "key": ""}]
+    why = "nothing was pushed: GitHub gives a pull request from a fork no secrets"
+    assert outputs["skipped"] == why
+    assert outputs["name"] == "notes"
+    assert "repository-url" not in outputs
+    assert f"::notice::{why}" in capsys.readouterr().out
+    assert "Skipped: nothing was pushed" in summary
+    assert summary.startswith("## notes 1.0.0-r0")
+
+
+def test_an_earlier_build_of_a_fork_is_not_pushed_either(job: Job, tmp_path: Path) -> None:
+    repository(tmp_path / "packages", {"notes": b"any"}, is_throwaway_key=True)
+    status, outputs, _ = job("push", "packages", "--bucket", "s3://bucket", GITHUB_EVENT_NAME="pull_request")
+    assert status == 0
+    assert outputs["skipped"].startswith("nothing was pushed: ")
+
+
+@pytest.mark.parametrize(
+    ("secrets", "status", "sentence"),
+    [
+        ({}, 5, "pushing needs a signing key"),
+        (KEYS, 5, "pushing needs a signing key"),
+        ({"PAKMAN_SIGNING_KEY": "any", "AWS_ACCESS_KEY_ID": "half"}, 2, "AWS_SECRET_ACCESS_KEY is not"),
+    ],
+)
+def test_on_any_other_event_what_is_missing_is_said_before_the_build(
+    job: Job, built: list[dict[str, Any]], secrets: dict[str, str], status: int, sentence: str
+) -> None:
+    ended, outputs, summary = job("run", "--bucket", "s3://bucket", GITHUB_EVENT_NAME="push", **secrets)
+    assert ended == status
+    assert built == []
+    assert outputs["skipped"] == ""
+    assert summary.startswith("## pakman failed")
+    assert sentence in summary.replace("\\", "")
+
+
+def test_a_project_without_a_commit_is_refused_before_the_build(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pakman import git
+
+    monkeypatch.setattr(git, "find", lambda _directory, _env: None)
+    monkeypatch.setattr(bucket.Bucket, "list", lambda _self, _prefix: {})
+    status, outputs, summary = job("run", "--bucket=s3://bucket", PAKMAN_SIGNING_KEY="any", **KEYS)
+    assert status == 2
+    assert "so there is no commit to file its packages under" in summary
+    # As far as they are true.
+    assert (outputs["name"], outputs["version"], outputs["stack"]) == ("notes", "0.0.0-r0", "alpine/3.23")
+
+
+def test_an_architecture_that_is_left_out_is_skipped(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "built", lambda *_, **__: repository(tmp_path / "packages", {}))
+    status, outputs, summary = job("run")
+    assert status == 0
+    assert outputs["skipped"] == "the manifest's architectures leave out this one"
+    assert summary.startswith("## pakman was skipped")
+
+
+def test_validate_has_a_summary_with_every_problem(job: Job, tmp_path: Path) -> None:
+    assert job("validate")[2].startswith("## instellar.yml is valid")
+    (tmp_path / "instellar.yml").write_text("biuld: 1\n")
+    status, _, summary = job("validate")
+    assert status == 3
+    assert summary.startswith("## pakman failed\n\n**instellar.yml is not valid: ")
+    assert "- `instellar.yml:1:1` error: " in summary
+
+
+def test_a_working_directory_is_where_paths_start(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "apps/shop").mkdir(parents=True)
+    (tmp_path / "instellar.yml").rename(tmp_path / "apps/shop/instellar.yml")
+    assert job("validate", "--working-directory", "apps/shop")[0] == 0
+    status, _, summary = job("validate", "--working-directory", "nowhere")
+    assert status == 2
+    assert "--working-directory is 'nowhere', which is no folder to work in" in summary.replace("\\", "")
+
+
+@pytest.mark.parametrize(("level", "said"), [("info", True), ("warning", False), ("error", False)])
+def test_a_level_says_what_is_heard(
+    job: Job, built: list[dict[str, Any]], level: str, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert job("run", "--log-level", level)[0] == 0
+    assert ("::notice::" in capsys.readouterr().out) == said
+    assert job("run", "--log-level", level, "--bucket", "nowhere")[0] == 2
+    assert "::error title=pakman::" in capsys.readouterr().out
