@@ -36,14 +36,15 @@ def build_root(
         raise UsageError(
             f"--rootfs is the sandbox's Alpine root, and --build-root is {kind}", hint="leave one of them out"
         )
-    sandbox = Sandbox(archive, cache, env, on_notice=on_notice)
+    sandbox = Sandbox(archive, cache, env, repositories=stack.repositories, on_notice=on_notice, on_warning=on_warning)
     if kind == "sandbox" or archive is not None:
         return sandbox
     found = engine.must_find(env) if kind == "docker" else engine.find(env)
     if found is None:
         return sandbox
     try:
-        return Docker(found, engine.image(found, stack.build_images, on_warning), cache)
+        image = engine.image(found, stack.build_images, on_warning)
+        return Docker(found, image, cache, repositories=stack.repositories, on_warning=on_warning)
     except BuildError as error:
         if kind == "docker" or not _sandbox_has(stack, cache, env):
             raise

@@ -24,6 +24,7 @@ from pakman.buildroots import BUILD_USER, TOP, User, apk_add, rootfs, set_up
 from pakman.buildroots.capabilities import INSTALL, Capability
 from pakman.buildroots.engine import Engine, last_line
 from pakman.errors import BuildError
+from pakman.stack import ROOTS_OWN
 
 _ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
 """For what pakman itself runs in the root."""
@@ -50,17 +51,30 @@ _PATIENCE = 20.0
 
 
 class Docker:
-    """A build root in a container of `image`, which is there already; `cache` has room for what is copied out."""
+    """A build root in a container of `image`, which is there already; `cache` has room for what is copied out.
+
+    `repositories` as in Stack: where packages come from; `on_warning` hears of those that cannot be reached.
+    """
 
     release: str
     arch: str
     name: str
     """The container's."""
 
-    def __init__(self, engine: Engine, image: str, cache: Path) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        image: str,
+        cache: Path,
+        *,
+        repositories: Sequence[tuple[str, ...]] = (ROOTS_OWN,),
+        on_warning: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._engine = engine
         self._image = image
         self._cache = cache
+        self._repositories = repositories
+        self._on_warning = on_warning
         self.name = f"pakman-{secrets.token_hex(8)}"
 
     def __enter__(self) -> Self:
@@ -111,7 +125,9 @@ class Docker:
             said: list[str] = []
             return self._stream(argv, "root", _ENV, TOP, said.append), said
 
-        apk_add.add(words, run, on_line, release=self.release)
+        self._repositories = apk_add.add(
+            words, run, on_line, release=self.release, repositories=self._repositories, on_warning=self._on_warning
+        )
 
     def copy_in(self, tar: IO[bytes], directory: PurePosixPath, *, user: User) -> None:
         """Unpack a tar stream into a directory, which is made, as this user."""

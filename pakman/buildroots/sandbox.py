@@ -17,6 +17,7 @@ from pakman import command
 from pakman.buildroots import BUILD_USER, TOP, User, apk_add, bubblewrap, chroot, rootfs, set_up, views
 from pakman.buildroots.capabilities import BUILD, INSTALL, PACKAGE, Capability
 from pakman.errors import BuildError, UsageError
+from pakman.stack import ROOTS_OWN
 
 Confinement = Literal["bubblewrap", "chroot"]
 
@@ -32,7 +33,8 @@ printf %s "$1" >/etc/resolv.conf
 class Sandbox:
     """A build root on this machine. `rootfs` and `cache` as in rootfs.unpacked; `env` only says where programs are.
 
-    `on_notice` hears what its user may want to know about how it is entered.
+    `repositories` as in Stack: where packages come from. `on_notice` hears what its user may want to know about how it
+    is entered, `on_warning` of repositories that cannot be reached.
     """
 
     release: str
@@ -47,13 +49,17 @@ class Sandbox:
         env: Mapping[str, str],
         *,
         confinement: Confinement | None = None,
+        repositories: Sequence[tuple[str, ...]] = (ROOTS_OWN,),
         on_notice: Callable[[str], None] = lambda _: None,
+        on_warning: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._archive = rootfs
         self._cache = cache
         self._env = env
         self._wanted = confinement
+        self._repositories = repositories
         self._on_notice = on_notice
+        self._on_warning = on_warning
         self._kept: Path | None = None
 
     def __enter__(self) -> Self:
@@ -142,7 +148,9 @@ class Sandbox:
             said: list[str] = []
             return self._stream(argv, "root", INSTALL, _ENV, TOP, said.append), said
 
-        apk_add.add(words, run, on_line, release=self.release)
+        self._repositories = apk_add.add(
+            words, run, on_line, release=self.release, repositories=self._repositories, on_warning=self._on_warning
+        )
 
     def copy_in(self, tar: IO[bytes], directory: PurePosixPath, *, user: User) -> None:
         """Unpack a tar stream into a directory, which is made, as this user."""
