@@ -26,12 +26,7 @@ RUN apk add --no-cache abuild build-base docker-cli git python3 tar
 COPY --from=environment /opt/pakman /opt/pakman
 # What is in PATH, PYTHONPATH or the workspace decides nothing here: jobs carry their runner's settings inside.
 ENTRYPOINT ["/opt/pakman/bin/python3", "-I", "/opt/pakman/entrypoint.py"]
-ARG VERSION
-ARG REVISION
-ARG SOURCE
+# Source, revision and version are the release's to say.
 LABEL org.opencontainers.image.title="pakman" \
 	org.opencontainers.image.description="One instellar.yml becomes signed Alpine packages in an S3 bucket that apk reads as a repository" \
-	org.opencontainers.image.licenses="MIT" \
-	org.opencontainers.image.version="${VERSION}" \
-	org.opencontainers.image.revision="${REVISION}" \
-	org.opencontainers.image.source="${SOURCE}"
+	org.opencontainers.image.licenses="MIT"
