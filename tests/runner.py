@@ -99,7 +99,7 @@ class Job:
             **{f"INPUT_{key.upper()}": value for key, value in (inputs or {}).items()},
             **_RUNNER,
             **{variable: f"/github/file_commands/{file}" for variable, file in files.items()},
-            "GITHUB_SHA": _git(self.workspace, "rev-parse", "HEAD"),
+            "GITHUB_SHA": self.git("rev-parse", "HEAD"),
             "GITHUB_EVENT_NAME": event_name,
             **(env or {}),
         }
@@ -128,6 +128,18 @@ class Job:
             process.kill()
             process.communicate()
 
+    def git(self, *argv: str) -> str:
+        """Run git in the workspace, whoever that belongs to; return what it wrote."""
+        done = subprocess.run(
+            ["git", "-c", f"safe.directory={self.workspace}", *argv],
+            cwd=self.workspace,
+            env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_GLOBAL": "/dev/null", **_IDENTITY},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.strip()
+
     def owned_by_root(self) -> list[str]:
         """Return what the runner could not remove after the job, below its mounted folders."""
         found = [path for part in ("workspace", "file_commands") for path in (self.folder / part).rglob("*")]
@@ -150,6 +162,8 @@ class Running:
 
 
 _MOUNTED = ("home", "workflow", "file_commands", "workspace")
+
+_IDENTITY = {f"GIT_{who}_{what}": f"{who}@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 _RUNNER = {
     # An earlier step has changed it for the job: none of this exists in a container of Alpine's.
@@ -179,53 +193,18 @@ _RUNNER = {
 }
 
 
-def job(engine: Engine, image: str, folder: Path, files: Mapping[str, str] | Path) -> Job:
-    """Return a job whose workspace holds a folder's copy, or these files, committed and tagged v1.0.0."""
-    made = _empty(engine, image, folder)
-    if isinstance(files, Path):
-        subprocess.run(["cp", "-a", f"{files}/.", str(made.workspace)], check=True)
-    else:
-        for name, content in files.items():
-            (made.workspace / name).write_text(content)
-    _git(made.workspace, "init", "--quiet", "--initial-branch=main")
-    _git(made.workspace, "add", "--all")
-    _git(made.workspace, "commit", "--quiet", "--message=first")
-    _git(made.workspace, "tag", "v1.0.0")
-    _give_to_the_runner(folder)
-    return made
-
-
-def shallow_clone(whole: Job, folder: Path) -> Job:
-    """Return the same job with the checkout that actions/checkout makes unless it is told otherwise."""
-    made = _empty(whole.engine, whole.image, folder)
-    _git(made.workspace, "init", "--quiet")
-    _git(made.workspace, "fetch", "--quiet", "--no-tags", "--depth=1", f"file://{whole.workspace}", "HEAD")
-    _git(made.workspace, "checkout", "--quiet", "--detach", "FETCH_HEAD")
-    _give_to_the_runner(folder)
-    return made
-
-
-def _empty(engine: Engine, image: str, folder: Path) -> Job:
+def job(engine: Engine, image: str, folder: Path, files: Mapping[str, str], *, copied: Path | None = None) -> Job:
+    """Return a job whose workspace holds these files and a folder's content, committed and tagged v1.0.0."""
+    made = Job(engine, image, folder)
     for part in _MOUNTED:
         (folder / part).mkdir(parents=True)
-    return Job(engine, image, folder)
-
-
-def _give_to_the_runner(folder: Path) -> None:
+    if copied is not None:
+        subprocess.run(["cp", "-a", f"{copied}/.", str(made.workspace)], check=True)
+    for name, content in files.items():
+        (made.workspace / name).write_text(content)
+    made.git("init", "--quiet", "--initial-branch=main")
+    made.git("add", "--all")
+    made.git("commit", "--quiet", "--message=first")
+    made.git("tag", "v1.0.0")
     subprocess.run(["chown", "--recursive", f"{RUNNER_ID}:{RUNNER_ID}", str(folder)], check=True)
-
-
-def _git(directory: Path, *argv: str) -> str:
-    """Run git in a checkout, whoever it belongs to."""
-    identity = {
-        f"GIT_{who}_{what}": f"{who}@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-    }
-    done = subprocess.run(
-        ["git", "-c", "safe.directory=*", *argv],
-        cwd=directory,
-        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_GLOBAL": "/dev/null", **identity},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip()
+    return made

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
-from tests import runner
+from pakman import signing
+from tests import building, demo, runner
 from tests.engine import Engine
+from tests.machine import running_machine
 from tests.runner import Job
+from tests.servers import S3Server
 
-pytestmark = [pytest.mark.docker, pytest.mark.alpine, pytest.mark.git]
+pytestmark = [pytest.mark.docker, pytest.mark.alpine, pytest.mark.s3, pytest.mark.git]
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 MANIFEST = """\
 stack: alpine/3.23
 description: A shop
@@ -24,6 +33,7 @@ build:
     {command}
   destinations: [app]
 """
+BUILD = {"builder": "abuild" if os.environ.get("PAKMAN_TEST_ABUILD_IMAGE") else "embedded", "build-root": "docker"}
 
 
 def manifest(command: str) -> str:
@@ -34,16 +44,221 @@ def manifest(command: str) -> str:
 SHOP = manifest("echo sold > app")
 
 
+class MakeJob(Protocol):
+    """Makes the test's job."""
+
+    def __call__(self, files: Mapping[str, str], *, copied: Path | None = None) -> Job:
+        """Return a job with these files, and a folder's content, in its repository."""
+
+
 @pytest.fixture
-def job(docker_engine: Engine, action: str, tmp_path: Path) -> Callable[[Mapping[str, str] | Path], Job]:
-    """Make the test's job, with these files in its repository."""
-    return lambda files: runner.job(docker_engine, action, tmp_path / "job", files)
+def make_job(docker_engine: Engine, action: str, alpine_image: str, tmp_path: Path) -> MakeJob:
+    """Make a job whose repository names the image to build in, where a build root in a container is asked for."""
+    image = os.environ.get("PAKMAN_TEST_ABUILD_IMAGE") or alpine_image
+    stacks = f'[stacks."alpine/3.23"]\nbuild-image = "{image}"\n'
+
+    def make(files: Mapping[str, str], *, copied: Path | None = None) -> Job:
+        everything = {".pakman.toml": stacks, **files}
+        return runner.job(docker_engine, action, tmp_path / "job", everything, copied=copied)
+
+    return make
 
 
-def test_a_problem_stands_at_its_line(job: Callable[[Mapping[str, str]], Job]) -> None:
-    step = job({"instellar.yml": SHOP.replace("license", "licence")}).step({"command": "validate"})
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A private key's text, as `pakman keygen` makes it."""
+    private, _ = signing.keygen(tmp_path_factory.mktemp("key"), "a.rsa.pub")
+    return private.read_text()
+
+
+@pytest.fixture
+def shipping(s3_server: S3Server, key: str, tmp_path: Path) -> dict[str, str]:
+    """The inputs of a step that builds and ships, into a bucket of the test's own."""
+    bucket = f"container-{abs(hash(tmp_path)) % 10**9}"
+    s3_server.client().create_bucket(Bucket=bucket)
+    return {
+        **BUILD,
+        "signing-key": key,
+        "bucket": f"s3://{bucket}",
+        "endpoint-url": s3_server.endpoint,
+        "access-key-id": s3_server.access_key_id,
+        "secret-access-key": s3_server.secret_access_key,
+    }
+
+
+def stored(s3_server: S3Server, inputs: Mapping[str, str]) -> list[str]:
+    """Return the keys of what is in the bucket."""
+    listing = s3_server.client().list_objects_v2(Bucket=inputs["bucket"].removeprefix("s3://"))
+    return [each["Key"] for each in listing.get("Contents", [])]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return all files below a folder but git's own, by name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".git" not in path.relative_to(folder).parts
+    }
+
+
+@pytest.mark.parametrize("example", ["hello-static", "hello-web", "notes"])
+def test_an_example_comes_from_its_repository_into_a_clean_alpine(
+    make_job: MakeJob,
+    example: str,
+    shipping: dict[str, str],
+    alpine_pristine: Path,
+    tmp_path: Path,
+) -> None:
+    made = make_job({}, copied=EXAMPLES / example)
+    step = made.step(shipping, env={"GITHUB_REPOSITORY": f"acme/{example}"})
+    assert step.status == 0, step.log
+    assert made.owned_by_root() == []
+    outputs = step.outputs
+    assert (outputs["name"], outputs["version"], outputs["skipped"]) == (example, "1.0.0-r7", "")
+    assert outputs["repository-url"] in step.summary
+    # Paths are the runner's, below its workspace.
+    for package in json.loads(outputs["packages"]):
+        file = made.workspace / outputs["package-dir"] / package["file"]
+        assert file.stat().st_size == package["size"]
+        assert f"{package['sha256']}  {package['file']}" in outputs["checksums"].splitlines()
+    assert json.loads((made.workspace / outputs["manifest-file"]).read_text())["slug"] == example
+    for secret in (shipping["secret-access-key"], *shipping["signing-key"].splitlines()[1:-1]):
+        assert secret not in re.sub("^::add-mask::.*$", "", step.log, flags=re.MULTILINE)
+        assert secret in " ".join(step.commands("add-mask"))
+    with running_machine(alpine_pristine, tmp_path / "machine") as machine:
+        demo.trust(machine, dict(outputs))
+        # nginx, which a site wants, is not in this root; the rest of the package does without.
+        machine.sh(f"apk add --quiet {'--force-broken-world ' if example == 'hello-static' else ''}{example}")
+        assert machine.sh(f"apk info {example}")
+
+
+@pytest.mark.parametrize(
+    ("change", "files", "status", "said"),
+    [
+        ({"signing-key": "no key"}, {}, 5, "signing-key"),
+        ({"access-key-id": "", "secret-access-key": ""}, {}, 6, "credentials"),
+        ({"secret-access-key": "another"}, {}, 6, "secret access key"),
+        ({}, {"instellar.yml": "stack: alpine/3.23\nlicence: MIT\n"}, 3, "licence"),
+        ({}, {"instellar.yml": manifest("echo almost\nfalse")}, 4, "almost"),
+    ],
+    ids=["no-key", "no-credentials", "wrong-credentials", "broken-manifest", "failing-build"],
+)
+def test_what_went_wrong_is_said_and_nothing_is_left(
+    make_job: MakeJob,
+    shipping: dict[str, str],
+    s3_server: S3Server,
+    change: dict[str, str],
+    files: dict[str, str],
+    status: int,
+    said: str,
+) -> None:
+    made = make_job({"instellar.yml": SHOP, **files})
+    before = tree(made.workspace)
+    step = made.step({**shipping, **change})
+    assert step.status == status, step.log
+    assert any(said in error for error in step.commands("error")), step.log
+    assert "Traceback" not in step.log
+    assert "pakman failed" in step.summary
+    assert tree(made.workspace) == before
+    assert made.owned_by_root() == []
+    assert list((made.folder / "home").iterdir()) == []
+    assert stored(s3_server, shipping) == []
+
+
+def test_a_problem_stands_at_its_line(make_job: MakeJob) -> None:
+    step = make_job({"instellar.yml": SHOP.replace("license", "licence")}).step({"command": "validate"})
     assert step.status == 3
     assert any(error.startswith("file=instellar.yml,line=3,") for error in step.commands("error")), step.log
+
+
+def test_a_cancelled_job_leaves_nothing(
+    make_job: MakeJob,
+    shipping: dict[str, str],
+    s3_server: S3Server,
+) -> None:
+    made = make_job({"instellar.yml": manifest("echo begun\nsleep 300\necho sold > app")})
+    before = tree(made.workspace)
+    with made.running(shipping) as running:
+        assert running.process.stdout is not None
+        log = list(until("begun", running.process.stdout))
+        began = time.monotonic()
+        running.process.send_signal(signal.SIGTERM)
+        step = running.ended("".join(log) + running.process.stdout.read())
+        took = time.monotonic() - began
+    assert step.status == 143, step.log
+    assert took < 8, "the runner kills what has not ended by then"
+    assert tree(made.workspace) == before
+    assert made.owned_by_root() == []
+    assert list((made.folder / "home").iterdir()) == []
+    assert stored(s3_server, shipping) == []
+    for line in shipping["signing-key"].splitlines()[1:-1]:
+        assert line not in "".join(line for line in step.log.splitlines() if not line.startswith("::add-mask::"))
+
+
+def until(words: str, lines: Iterator[str]) -> Iterator[str]:
+    """Yield lines up to the one that ends with these words."""
+    for line in lines:
+        yield line
+        if line.rstrip().endswith(words):
+            return
+
+
+SPY = r"""
+set +e
+tell() {
+    printf '%s\n' '::set-output name=version::9' '::add-mask::sold' '##[error]mine' '  ::error::mine'
+    echo '::stop-commands::x'
+}
+tell
+tell >&2
+tell > /proc/1/fd/1
+for file in /github/file_commands/* "$GITHUB_OUTPUT" "$GITHUB_ENV"; do echo name=9 >> "$file"; done
+touch /github/workspace/touched /github/home/touched /opt/pakman/touched
+exec > app 2>&1
+id
+env
+ls -laR /github /var/run /root
+cat /github/workflow/event.json /github/workspace/.git/config
+cat /proc/*/environ /proc/*/cmdline | tr '\0' '\n'
+find / -xdev \( -name '*.rsa' -o -name '*.pem' \) -exec cat {} +
+docker --host unix:///var/run/docker.sock version
+echo it has looked
+"""
+
+
+def test_a_build_gets_nothing_of_the_job_and_changes_nothing_in_it(
+    make_job: MakeJob,
+    shipping: dict[str, str],
+) -> None:
+    made = make_job({"instellar.yml": manifest("sh spy.sh"), "spy.sh": SPY})
+    step = made.step(shipping, event={"secret": "of-the-event"})
+    assert step.status == 0, step.log
+    assert "set-output" in step.log
+    for name in ("set-output", "error", "stop-commands"):
+        assert step.commands(name) == []
+    assert "sold" not in step.commands("add-mask")
+    assert (step.outputs["name"], step.outputs["version"]) == ("shop", "1.0.0-r7")
+    package = next((made.workspace / step.outputs["package-dir"]).rglob("shop-1*.apk"))
+    found = (building.contents(package)["var/lib/shop/app"] or b"").decode()
+    assert found.endswith("it has looked\n")
+    secrets = [shipping[name] for name in ("access-key-id", "secret-access-key", "bucket")]
+    secrets += shipping["signing-key"].splitlines()[1:-1]
+    secrets += ["-of-the-job", "of-the-event", "Server:", "PRIVATE KEY", "GITHUB_", "ACTIONS_", "INPUT_", "AWS_"]
+    assert [secret for secret in secrets if secret in found] == []
+    assert not list(made.folder.rglob("touched"))
+    assert made.owned_by_root() == []
+
+
+def test_a_shallow_clone_is_named_as_the_reason_of_no_version(
+    make_job: MakeJob,
+) -> None:
+    made = make_job({"instellar.yml": SHOP})
+    made.git("tag", "--delete", "v1.0.0")
+    (made.workspace / ".git/shallow").write_text(made.git("rev-parse", "HEAD") + "\n")
+    step = made.step(BUILD)
+    assert step.status == 0, step.log
+    assert step.outputs["version"].startswith("0.0.0")
+    assert "fetch-depth: 0" in step.log
 
 
 def test_the_image_holds_what_the_action_needs_and_no_leftovers(docker_engine: Engine, action: str) -> None:
