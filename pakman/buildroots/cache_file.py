@@ -29,6 +29,8 @@ Wanted = Callable[[tarfile.TarInfo], bool]
 _SUM = "pakman.sha256"
 _SCRATCH = ".writing-"
 _CHUNK = 1 << 20
+_BUFFER = 1 << 16
+"""Bytes that tarfile reads and writes at once; it copies the rest of them for each small file."""
 
 
 class DamagedCacheError(Exception):
@@ -102,7 +104,7 @@ def checked(file: IO[bytes], wanted: Wanted) -> Content:
     said = ""
     file.seek(0)
     try:
-        with tarfile.open(fileobj=file, mode="r|", bufsize=_CHUNK) as tar:
+        with tarfile.open(fileobj=file, mode="r|", bufsize=_BUFFER) as tar:
             for entry in tar:
                 if entry.name == _SUM and entry.type == tarfile.REGTYPE and entry.size == 64:
                     said = _content(tar, entry).read().decode("ascii", "replace")
@@ -119,8 +121,8 @@ def pour(file: IO[bytes], pipe: IO[bytes], wanted: Wanted) -> None:
     """Write what is wanted of a checked cache into a pipe, as a tar of plain files and directories."""
     file.seek(0)
     with (
-        tarfile.open(fileobj=file, mode="r|", bufsize=_CHUNK) as tar,
-        tarfile.open(fileobj=pipe, mode="w|", format=tarfile.GNU_FORMAT, bufsize=_CHUNK) as out,
+        tarfile.open(fileobj=file, mode="r|", bufsize=_BUFFER) as tar,
+        tarfile.open(fileobj=pipe, mode="w|", format=tarfile.GNU_FORMAT, bufsize=_BUFFER) as out,
     ):
         for entry in tar:
             _pass_on(tar, entry, wanted, _Counter(), out=out)
@@ -141,9 +143,9 @@ def save(
         new = work.path / path.name
         with new.open("xb") as file:
             new.chmod(0o600)
-            with tarfile.open(fileobj=file, mode="w|", format=tarfile.GNU_FORMAT, bufsize=_CHUNK) as out:
+            with tarfile.open(fileobj=file, mode="w|", format=tarfile.GNU_FORMAT, bufsize=_BUFFER) as out:
                 for prefix, stream in sources:
-                    with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK) as tar:
+                    with tarfile.open(fileobj=stream, mode="r|", bufsize=_BUFFER) as tar:
                         for entry in tar:
                             if entry.uid == owner:
                                 _pass_on(tar, entry, wanted, counter, prefix=prefix, out=out)
