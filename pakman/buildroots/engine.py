@@ -70,15 +70,15 @@ def _answers(engine: Engine) -> bool:
 
 
 def image(engine: Engine, candidates: Sequence[str], on_warning: Callable[[str], None]) -> str:
-    """Return the first image that is there, else the first that can be pulled; `on_warning` hears of those that cannot.
+    """Return the first image that is there or can be pulled; `on_warning` hears of those that cannot.
 
+    Not one that is there before one that has to be pulled: they need not be alike, and the user's own come first.
     Raises BuildError naming what was tried and why it failed.
     """
+    failures: list[str] = []
     for name in candidates:
         if engine.ask("image", "inspect", "--format", "x", name).status == 0:
             return name
-    failures: list[str] = []
-    for name in candidates:
         pulled = engine.ask("pull", "--quiet", name)
         if pulled.status == 0:
             return name

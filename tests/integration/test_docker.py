@@ -61,10 +61,13 @@ def choose(docker_engine: engines.Engine, alpine_pristine: Path, tmp_path: Path)
     return choose
 
 
-def test_the_first_image_that_is_there_is_taken(docker: engine.Engine, alpine_image: str) -> None:
+def test_the_first_image_that_can_be_had_is_taken(docker: engine.Engine, alpine_image: str) -> None:
     said: list[str] = []
-    assert engine.image(docker, [NOWHERE, alpine_image], said.append) == alpine_image
+    assert engine.image(docker, [alpine_image, NOWHERE], said.append) == alpine_image
     assert said == []
+    # One that is here already may be another's: it does not take the place of one that was named before it.
+    assert engine.image(docker, [NOWHERE, alpine_image], said.append) == alpine_image
+    assert [line.split(" (")[0] for line in said] == [f"the image {NOWHERE}"]
 
 
 def test_images_that_cannot_be_had_are_named_with_the_reason(docker: engine.Engine) -> None:
