@@ -38,7 +38,7 @@ def main() -> int:
     if os.getpid() == 1:
         _end_the_rest()
     if status < 0:
-        _say_what_killed_it(-status)
+        _end_for_it(-status)
     _hand_over(os.environ.get("GITHUB_WORKSPACE", ""))
     return status if status >= 0 else 128 - status
 
@@ -86,11 +86,18 @@ def _end_the_rest() -> None:
             os.wait()
 
 
-def _say_what_killed_it(number: int) -> None:
-    from pakman import github
+def _end_for_it(number: int) -> None:
+    """Do what a pakman does at its end that was killed before: say so, and remove what it was at work on."""
+    from pakman import build, github, inputs, scratch
+    from pakman.errors import PakmanError
 
-    text = f"pakman was killed by {signal.Signals(number).name}: is there enough memory?"
-    print(github.annotation("error", text, title="pakman"), flush=True)
+    error = PakmanError(f"pakman was killed by {signal.Signals(number).name}", hint="is there enough memory?")
+    print(github.annotation("error", f"{error.message}: {error.hint}", title="pakman"), flush=True)
+    with suppress(OSError, PakmanError):
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            github.append_summary(Path(summary), github.summary([], facts={}, install=[], error=error))
+    with suppress(OSError, PakmanError):
+        scratch.sweep(inputs.output(inputs.given(os.environ), os.environ), build.SCRATCH)
 
 
 def _hand_over(workspace: str) -> None:

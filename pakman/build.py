@@ -23,7 +23,8 @@ from pakman.repository import INDEX_FILE, MANIFEST_FILE, Repository
 from pakman.signing import SigningKey
 from pakman.stack import Stack
 
-_SCRATCH = ".building-"
+SCRATCH = ".building-"
+"""What a directory's name begins with that a build works in, in its output."""
 _PROBE = 1 << 20
 """Bytes that have to fit into the output before a build begins: less is no package."""
 
@@ -137,7 +138,7 @@ def _working_in(output: Path) -> Iterator[Path]:
     """Yield a directory in `output`, on its disk; refuse now what could not be written after a long build."""
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-        work = scratch.make(output, _SCRATCH)
+        work = scratch.make(output, SCRATCH)
     try:
         with writing(output):
             probe = work.path / "probe"

@@ -116,6 +116,11 @@ def workspace(inputs: Mapping[str, str], env: Mapping[str, str]) -> Path:
     return top
 
 
+def output(inputs: Mapping[str, str], env: Mapping[str, str]) -> Path:
+    """Return the directory that the packages are left in; raises UsageError as `workspace` does."""
+    return workspace(inputs, env) / inputs.get("working-directory", ".") / _OUTPUT["run"]
+
+
 def masks(env: Mapping[str, str]) -> str:
     """Return the workflow commands that hide a job's secrets in its log, a line each, whichever command they are for.
 

@@ -37,18 +37,23 @@ def make(parent: Path, prefix: str, *, before_removal: Callable[[Path], None] = 
     Raises OSError where that is not possible.
     """
     with locked(parent):
-        for stale in parent.glob(f"{prefix}*"):
-            with suppress(OSError), _opened(stale) as descriptor:
-                # The kernel let go of the lock when its run ended.
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                before_removal(stale)
-                _remove(stale)
+        sweep(parent, prefix, before_removal=before_removal)
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         lock = os.open(path, _DIRECTORY)
         # Where directories cannot be locked (NFS), nothing is ever removed for another run.
         with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return Scratch(path, lock)
+
+
+def sweep(parent: Path, prefix: str, *, before_removal: Callable[[Path], None] = lambda _: None) -> None:
+    """Remove the directories in `parent` that runs have left behind which were killed."""
+    for stale in parent.glob(f"{prefix}*"):
+        with suppress(OSError), _opened(stale) as descriptor:
+            # The kernel let go of the lock when its run ended.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            before_removal(stale)
+            _remove(stale)
 
 
 def _remove(top: Path) -> None:
