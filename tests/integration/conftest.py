@@ -86,9 +86,15 @@ def docker_engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def action(docker_engine: Engine, alpine_image: str) -> str:
-    """The action's image: with real abuild where PAKMAN_TEST_ABUILD_IMAGE names an image that has it."""
-    return action_image(docker_engine, alpine_image, os.environ.get("PAKMAN_TEST_ABUILD_IMAGE", ""), CACHE)
+def abuild_image() -> str:
+    """The tag of an image that has real abuild, which no registry at hand has; "" where there is none."""
+    return os.environ.get("PAKMAN_TEST_ABUILD_IMAGE", "")
+
+
+@pytest.fixture(scope="session")
+def action(docker_engine: Engine, alpine_image: str, abuild_image: str) -> str:
+    """The action's image, with real abuild where an image has it."""
+    return action_image(docker_engine, alpine_image, abuild_image, CACHE)
 
 
 @pytest.fixture(scope="session")
