@@ -77,8 +77,11 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=80)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser for everything behind `pakman`."""
+def parser(first: str = "") -> argparse.ArgumentParser:
+    """Return the parser for everything behind `pakman`, or for one command where the first word is its name.
+
+    The flags of all the others take two milliseconds, and start-up time is a promise.
+    """
     top = _Parser(
         prog="pakman",
         description=_DESCRIPTION,
@@ -90,9 +93,19 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(
         prog="pakman", dest="command", metavar="COMMAND", title="commands", parser_class=_Command
     )
-    add: Callable[[_Commands], None]
-    for add in (_validate, _generate, _build, _push, _run, _inspect, _keygen, _stack):
-        add(commands)
+    known: dict[str, Callable[[_Commands], None]] = {
+        "validate": _validate,
+        "generate": _generate,
+        "build": _build,
+        "push": _push,
+        "run": _run,
+        "inspect": _inspect,
+        "keygen": _keygen,
+        "stack": _stack,
+    }
+    for name, add in known.items():
+        if first not in known or name == first:
+            add(commands)
     return top
 
 

@@ -41,7 +41,7 @@ def run(given: Callable[[], list[str]], env: Env) -> int:
 
 
 def _command(argv: list[str], env: Env, results: Results | None) -> int:
-    parser = arguments.parser()
+    parser = arguments.parser(next(iter(argv), ""))
     args = parser.parse_args(argv, argparse.Namespace(argv=argv, results=results))
     if args.version:
         from pakman import __version__

@@ -41,6 +41,13 @@ def test_every_command_is_in_the_readme(command: str) -> None:
     assert any(row.startswith(f"`pakman {command}") for row in rows(README))
 
 
+@pytest.mark.parametrize("command", below(arguments.parser()))
+def test_a_command_is_the_same_by_itself(command: str) -> None:
+    ((name, alone),) = below(arguments.parser(command)).items()
+    assert name == command
+    assert alone.format_help() == commands()[command]
+
+
 def test_the_readme_names_no_other_command() -> None:
     named = set(re.findall(r"(?:^|`)pakman ([a-z]+)", README, re.MULTILINE))
     assert named == {name.partition(" ")[0] for name in commands()}
