@@ -58,7 +58,8 @@ def test_the_network_is_asked_only_when_it_is_needed() -> None:
 
     lines: list[str] = []
     apk_add.add(["git"], run, lines.append, release="3.23.6")
-    assert [("--no-network" in argv) for argv in asked if argv[0] == "apk"] == [True, False]
+    assert [("--no-network" in argv) for argv in asked if argv[:2] == ["apk", "add"]] == [True, False]
+    assert asked[-1] == ["apk", "cache", "clean", "--no-network"]
     assert lines == ["OK: 1 MiB in 1 packages"]
 
 

@@ -12,6 +12,7 @@ Run = Callable[[Sequence[str]], tuple[int, list[str]]]
 """Runs a program in the build root, as root; returns its exit status and the lines that it wrote."""
 
 _APK_ADD = ("apk", "add", "--no-progress")
+_APK_CLEAN = ("apk", "cache", "clean", "--no-network")
 _NO_REPOSITORIES = ("--repositories-file", "/dev/null")
 _REPOSITORIES = ("sed", "-n", "s/^[^#].*[[:space:]]//; /^[^#]/p", "/etc/apk/repositories")
 _SILENCE = 15
@@ -54,6 +55,8 @@ def add(
                 on_warning(f"{failure}: {'what is needed was there' if status == 0 else 'the next in order is asked'}")
         if status == 0:
             _tell(said, on_line)
+            # What none of these has any more need not be kept (buildroots/caches.py).
+            run([*_APK_CLEAN, *_instead(repositories[place])])
             return repositories[place:]
     if not failures:
         raise refusal(words, said, repositories=own, release=release)

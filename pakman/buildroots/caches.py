@@ -114,8 +114,6 @@ class Caches:
         except BuildError:
             if before is None or not self._added_without_cache(words, on_line):
                 raise
-        # What no repository has any more goes: apk knows it from their indexes.
-        self._call(["apk", "cache", "clean", "--no-network"], "root")
         self._keep(_PACKAGES)
         self._remove(_PACKAGES)
 

@@ -255,11 +255,15 @@ class Alpine:
             self.server.server_close()
             self.server = None
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     @contextmanager
-    def root(self) -> Iterator[tuple[Sandbox, Callable[..., str]]]:
+    def root(self, *mirrors: str) -> Iterator[tuple[Sandbox, Callable[..., str]]]:
         """Yield a fresh root and what adds tool in it and returns the version that is there then."""
-        with Sandbox(None, self.cache, os.environ) as root:
-            (root.path / "etc/apk/repositories").write_text(f"http://127.0.0.1:{self.port}\n")
+        with Sandbox(None, self.cache, os.environ, repositories=[mirrors]) as root:
+            (root.path / "etc/apk/repositories").write_text("" if mirrors else f"{self.url}\n")
             (root.path / "etc/apk/keys" / packages.key().name).write_bytes(packages.key().public_pem)
 
             def add(word: str = "tool") -> str:
@@ -296,6 +300,14 @@ def test_apks_packages_come_from_the_cache_where_the_repository_is_gone(alpine: 
     alpine.file.unlink()
     with alpine.root() as (_, add), pytest.raises(BuildError, match="cannot be reached"):
         add()
+
+
+def test_a_mirror_of_ones_own_is_cached_as_well(alpine: Alpine) -> None:
+    with alpine.root(alpine.url) as (_, add):
+        assert add() == "1.0-r0"
+    alpine.go()
+    with alpine.root(alpine.url) as (_, add):
+        assert add() == "1.0-r0"
 
 
 def test_a_newer_package_is_taken_and_the_old_one_is_not_kept(alpine: Alpine) -> None:
@@ -387,7 +399,7 @@ def test_a_build_finds_its_packages_where_the_repository_is_gone(
     root = cache / "roots" / alpine_pristine.name
     root.parent.mkdir(parents=True)
     subprocess.run(["cp", "-a", "--reflink=auto", str(alpine_pristine), str(root)], check=True)
-    (root / "etc/apk/repositories").write_text(f"http://127.0.0.1:{alpine.port}\n")
+    (root / "etc/apk/repositories").write_text(f"{alpine.url}\n")
     (root / "etc/apk/keys" / packages.key().name).write_bytes(packages.key().public_pem)
     needs = manifest("cp /var/lib/shop/server app", dependencies=Dependencies(build=("tool",)))
     builds.run(needs, tmp_path / "one", cache=cache)
@@ -406,7 +418,7 @@ def test_a_container_finds_what_the_sandbox_downloaded(
         add()
     made(alpine.cache / f"downloads/builds-3.23-{os.uname().machine}.tar", {".npm/_cacache/good": b"good"})
     alpine.go()
-    trust = f"echo http://127.0.0.1:{alpine.port} >/etc/apk/repositories; cat >/etc/apk/keys/{packages.key().name}"
+    trust = f"echo {alpine.url} >/etc/apk/repositories; cat >/etc/apk/keys/{packages.key().name}"
     script = f"{trust} <<'END'\n{packages.key().public_pem.decode()}\nEND"
     env = {"PATH": "/usr/bin:/bin", "HOME": str(HOME)}
     said: list[str] = []
