@@ -6,7 +6,7 @@ import gzip
 import os
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -72,6 +72,8 @@ class Builds:
     cache: Path
     key: SigningKey
     said: StringIO = field(default_factory=StringIO)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What these builds have that others have not."""
 
     def run(self, manifest: Manifest, output: Path, *, project: Project = PROJECT, **arguments: Any) -> Repository:
         """Build in this process."""
@@ -85,7 +87,13 @@ class Builds:
             "build_root": "sandbox",
             "builder": "embedded",
         }
-        everything = {**defaults, "progress": progress, "env": {"PATH": os.environ["PATH"]}, **arguments}
+        everything = {
+            **defaults,
+            "progress": progress,
+            "env": {"PATH": os.environ["PATH"]},
+            **self.arguments,
+            **arguments,
+        }
         return build.build(manifest, project, self.source, output, **everything)
 
     @property

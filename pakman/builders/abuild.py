@@ -20,16 +20,14 @@ from pakman.apk.signature import Signer, resign
 from pakman.builders import aport as aports
 from pakman.builders import postcheck
 from pakman.builders.apkbuild import Apkbuild
-from pakman.builders.driver import FOLDER, PACKAGER, Driver, environment
+from pakman.builders.driver import FOLDER, PACKAGER, WORK, Driver, environment
 from pakman.builders.messages import Messages
 from pakman.buildroots import BUILD_USER, AddPackages, BuildRoot
 from pakman.errors import BuildError, UsageError
 
 _USERDIR = FOLDER / "abuild"
 """abuild's settings and key; not in the build user's hands."""
-_WORK = FOLDER / "work"
-"""What abuild makes, all of it the build user's: sources, packages' trees, packages."""
-_REPODEST = _WORK / "packages"
+_REPODEST = WORK / "packages"
 _SCRIPT = Path(__file__).with_suffix(".sh")
 
 
@@ -60,8 +58,8 @@ def build(
     (add_packages or root.add_packages)(_needed(recipe), on_line)
     driver.must("make-users", user="root")
     around = replace(driver, script=_SCRIPT)
-    around.must("set-up", BUILD_USER, str(_WORK), user="root")
-    said = Messages(recipe.name, str(_WORK / "pkg"), on_line, lambda text: on_notice(f"abuild: {text}"))
+    around.must("set-up", BUILD_USER, str(WORK), user="root")
+    said = Messages(recipe.name, str(WORK / "pkg"), on_line, lambda text: on_notice(f"abuild: {text}"))
     status = around.call("build", user="build", on_line=said.line)
     if status != 0:
         raise said.failure(status, aports.build_command(aport, recipe))
@@ -87,7 +85,7 @@ def _environment(arch: str, *, mtime: int, threads: int, commit: str | None) -> 
         "ABUILD_LAST_COMMIT": commit or "",
         "PACKAGER": PACKAGER,
         "REPODEST": str(_REPODEST),
-        "SRCDEST": str(_WORK / "sources"),
+        "SRCDEST": str(WORK / "sources"),
     }
 
 

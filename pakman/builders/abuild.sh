@@ -11,9 +11,8 @@ set-up)
 	# As root: the settings and the key lie where the build cannot put others in their place. The key is nobody's
 	# secret: it is made for this one build, no machine trusts it, and abuild packs nothing without one.
 	user=$1
-	top=$2
-	mkdir "$ABUILD_USERDIR" "$top"
-	chown "$user:" "$top"
+	work=$2
+	mkdir "$ABUILD_USERDIR"
 	cd "$ABUILD_USERDIR"
 	openssl genrsa -out pakman.rsa 2048 2>/dev/null
 	: >pakman.rsa.pub
@@ -21,9 +20,9 @@ set-up)
 	chmod 400 pakman.rsa
 	cat >abuild.conf <<-EOF
 		PACKAGER_PRIVKEY=$ABUILD_USERDIR/pakman.rsa
-		srcdir=$top/src
-		pkgbasedir=$top/pkg
-		tmpdir=$top/tmp
+		srcdir=$work/src
+		pkgbasedir=$work/pkg
+		tmpdir=$work/tmp
 		APK="apk --allow-untrusted"
 		USE_COLORS=
 		USE_CCACHE=

@@ -9,7 +9,7 @@ from typing import IO
 
 from pakman import command
 from pakman.builders.apkbuild import Apkbuild
-from pakman.builders.driver import PKGBASEDIR, SRCDIR, STARTDIR
+from pakman.builders.driver import FOLDER, PKGBASEDIR, SRCDIR, STARTDIR, WORK
 from pakman.buildroots import BUILD_USER, BuildRoot
 from pakman.errors import BuildError
 
@@ -18,25 +18,25 @@ _SHOWN = 120
 
 
 def copy_in(aport: Path, root: BuildRoot) -> None:
-    """Copy the aport into the root, as root's, so that a build cannot change what is built; make src and pkg."""
+    """Copy the aport into the root, as root's, so that a build cannot change what is built; make what is beside it."""
 
     def write(pipe: IO[bytes]) -> None:
         with tarfile.open(fileobj=pipe, mode="w|", format=tarfile.GNU_FORMAT) as tar:
             for path in sorted(aport.iterdir()):
                 if path.is_file():
-                    entry = tar.gettarinfo(path, arcname=path.name)
+                    entry = tar.gettarinfo(path, arcname=f"{STARTDIR.name}/{path.name}")
                     entry.uid = entry.gid = 0
                     entry.uname = entry.gname = "root"
                     entry.mode = 0o755 if entry.mode & 0o100 else 0o644
                     with path.open("rb") as file:
                         tar.addfile(entry, file)
-            for name, owner in ((SRCDIR.name, BUILD_USER), (PKGBASEDIR.name, "root")):
-                entry = tarfile.TarInfo(name)
+            for directory, owner in ((WORK, BUILD_USER), (SRCDIR, BUILD_USER), (PKGBASEDIR, "root")):
+                entry = tarfile.TarInfo(str(directory.relative_to(FOLDER)))
                 entry.type, entry.mode, entry.uname, entry.gname = tarfile.DIRTYPE, 0o755, owner, owner
                 tar.addfile(entry)
 
     with command.fed(write) as stream:
-        root.copy_in(stream, STARTDIR, user="root")
+        root.copy_in(stream, FOLDER, user="root")
 
 
 def refuse_what_takes_abuild(recipe: Apkbuild) -> None:

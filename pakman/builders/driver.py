@@ -14,11 +14,14 @@ from pakman.buildroots import BUILD_USER, HOME, BuildRoot, User
 from pakman.errors import BuildError
 
 FOLDER = PurePosixPath("/pakman")
-"""Where all that is ours is in the root: always the same, and not in the build user's hands. What is built may hold
-this path; abuild calls its repository by the last part."""
+"""Where all that is ours is in the root, always the same: what is built may hold such a path, whoever packs it."""
 STARTDIR = FOLDER / "aport"
-SRCDIR = STARTDIR / "src"
-PKGBASEDIR = STARTDIR / "pkg"
+"""The aport, not in the build user's hands; abuild calls its repository by the name of the directory around it."""
+WORK = FOLDER / "work"
+"""The build user's."""
+SRCDIR = WORK / "src"
+PKGBASEDIR = FOLDER / "pkg"
+"""The packages' trees, where package() runs as root; abuild's are among what it makes itself."""
 
 PACKAGER = "pakman"
 

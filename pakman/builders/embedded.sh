@@ -6,8 +6,8 @@ umask 022
 task=$1
 shift
 startdir=$PWD
-srcdir=$startdir/src
-pkgbasedir=$startdir/pkg
+srcdir=${startdir%/*}/work/src
+pkgbasedir=${startdir%/*}/pkg
 # shellcheck source=/dev/null
 . ./APKBUILD
 : "${builddir:=$srcdir/${pkgname:?}-${pkgver:?}}"

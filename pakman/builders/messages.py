@@ -13,7 +13,6 @@ from pakman.builders import postcheck
 from pakman.builders.driver import ENDED, LastLines
 from pakman.errors import BuildError
 
-_OWN = re.compile(r">>> (?:(WARNING|ERROR): )?([A-Za-z0-9._+-]+)\*?: (.*)")
 _FAILED = re.compile(r"([a-z_]+) failed")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _SHOWN = 3
@@ -34,6 +33,7 @@ class Messages:
 
     def __init__(self, name: str, tree: str, on_line: Callable[[str], None], on_warning: Callable[[str], None]) -> None:
         self._name = name
+        self._own = re.compile(rf">>> (?:(WARNING|ERROR): )?{re.escape(name)}[A-Za-z0-9._+-]*\*?: (.*)")
         self._tree = re.compile(rf"\s*{re.escape(tree)}/[^/]+")
         self._on_line = on_line
         self._on_warning = on_warning
@@ -51,8 +51,8 @@ class Messages:
             self._status = int(ended[1])
             return
         self._on_line(text)
-        if own := _OWN.fullmatch(text):
-            self._take(own[1], own[3])
+        if own := self._own.fullmatch(text):
+            self._take(own[1], own[2])
         elif self._details is not None:
             self._details.append(self._tree.sub("", text).strip())
         else:

@@ -222,14 +222,14 @@ def test_keep_leaves_the_tree_of_a_failed_build(builds: Builds, tmp_path: Path) 
     with pytest.raises(BuildError) as caught:
         builds.run(manifest("echo half >app/made; exit 1"), tmp_path / "out", keep=True)
     kept = Path(caught.value.hint.rpartition("the build tree is kept in ")[2])
-    assert (kept / "aport/src/shop-1.0.0/app/made").read_text() == "half\n"
+    assert (kept / "work/src/shop-1.0.0/app/made").read_text() == "half\n"
     assert list((builds.cache / "views").iterdir()) == []
 
 
 REFUSED: list[tuple[Manifest, str, str]] = [
     (manifest("", "nothing"), r"package\(\) failed: exit status 1", "build.destinations: 'nothing' matches nothing"),
     (manifest(package="exit 3"), r"package\(\) failed: exit status 3", "it wrote nothing"),
-    (manifest(package='rm -rf "$pkgdir"; ln -s / "$pkgdir"'), "/aport/pkg/shop in the build root is not", ""),
+    (manifest(package='rm -rf "$pkgdir"; ln -s / "$pkgdir"'), "/pakman/pkg/shop in the build root is not", ""),
     (manifest(package='rm -rf "${pkgdir:?}"/*'), r"shop would be empty: package\(\) put nothing", "destinations"),
     (manifest(package='mkdir -p "$pkgdir/opt/x"'), "shop is not what Alpine takes.*: /opt/x", "/var/lib/NAME"),
     (
