@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pakman import arguments, inputs
+from pakman import arguments, inputs, outputs
+from pakman.publish import Publication
+from tests.repositories import repository
 
 TOP = Path(__file__).parents[1]
 ACTION: dict[str, Any] = yaml.safe_load((TOP / "action.yml").read_text())
@@ -31,6 +33,49 @@ def test_an_input_says_its_default_and_whether_it_is_secret(name: str) -> None:
     assert description.startswith("Secret. ") == (name in inputs.SECRETS)
     # Absent and empty are the same: nothing is set that the command line would have to know as well.
     assert ACTION["inputs"][name] == {"description": description, "required": False}
+
+
+README = (TOP / "README.md").read_text()
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Return the cells of the table below a heading of the README, without its head."""
+    section = README.split(f"### {heading}\n")[1].split("\n## ")[0].split("\n### ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| `")]
+    return [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def test_the_readme_has_the_same_inputs() -> None:
+    assert rows("Inputs") == [
+        [f"`{name}`", *ACTION["inputs"][name]["description"].rsplit(" Default: ", 1)] for name in ACTION["inputs"]
+    ]
+
+
+def test_the_readme_has_the_same_outputs() -> None:
+    assert rows("Outputs") == [[f"`{name}`", ACTION["outputs"][name]["description"]] for name in ACTION["outputs"]]
+
+
+def test_outputs_are_what_a_run_writes(tmp_path: Path) -> None:
+    results = outputs.Results(
+        workspace=tmp_path,
+        repositories=(repository(tmp_path / "packages", {"notes": b"any"}),),
+        publication=Publication("path", "url", "path", "url", (), ()),
+    )
+    assert set(results.outputs()) == set(ACTION["outputs"])
+
+
+def test_the_readme_s_workflow_is_one_that_works() -> None:
+    workflow = yaml.safe_load(README.split("```yaml\n")[1].split("```")[0])
+    package, install = workflow["jobs"]["package"], workflow["jobs"]["install"]
+    checkout, step = package["steps"]
+    assert checkout["with"]["fetch-depth"] == 0
+    assert set(step["with"]) <= set(ACTION["inputs"])
+    for name, value in package["outputs"].items():
+        assert value == f"${{{{ steps.{step['id']}.outputs.{name} }}}}"
+        assert name in ACTION["outputs"]
+    read = set(re.findall(r"needs\.package\.outputs\.([a-z-]+)", README))
+    assert read == set(package["outputs"])
+    assert install["needs"] == "package"
 
 
 def test_it_runs_in_a_container_without_arguments() -> None:
