@@ -184,5 +184,8 @@ def test_nothing_but_what_is_skipped_is_no_package(tmp_path: Path, monkeypatch: 
 
 def test_the_release_fills_the_images_labels() -> None:
     (build,) = (step for step in steps(TOP / "release.yml") if step.get("id") == "build")
-    given = re.findall(r"^(\w+)=", build["with"]["build-args"], re.MULTILINE)
-    assert given == re.findall(r"^ARG (\w+)$", (TOP / "Dockerfile").read_text(), re.MULTILINE)
+    label = re.compile(r"org\.opencontainers\.image\.(\w+)=")
+    of_release = set(label.findall(build["with"]["labels"]))
+    of_image = set(label.findall((TOP / "Dockerfile").read_text()))
+    assert of_release == {"version", "revision", "source"}
+    assert of_image == {"title", "description", "licenses"}
