@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, env: Env) -> int:
     if args.bucket is not None:
         why = event.without_secrets(env)
         if why and not (_has_key(args, env) and _has_credentials(env)):
-            # Of such a job's halves, a key is none either: what it builds is signed by nobody.
+            # Nobody's code is signed by a key that machines trust, though the job may have that one.
             _skip_push(results, why, progress)
             args.signing_key, env = None, {**env, "PAKMAN_SIGNING_KEY": ""}
         else:
@@ -134,5 +134,6 @@ def _no_key_to_keep() -> SigningError:
     # The bucket never overwrites a key: a throwaway one would keep its place from the key that comes after it.
     return SigningError(
         "pushing needs a signing key of your own: what a throwaway key signs, no machine can go on trusting",
-        hint="run `pakman keygen` once, then build with --signing-key FILE or with PAKMAN_SIGNING_KEY set",
+        hint="run `pakman keygen` once, then build with --signing-key FILE or with PAKMAN_SIGNING_KEY set; "
+        "in a workflow: signing-key: ${{ secrets.PAKMAN_SIGNING_KEY }}",
     )

@@ -151,7 +151,11 @@ def _failed(access: Access, key: str, error: Exception) -> BucketError:
     sentences: list[tuple[type[Exception], tuple[str, str]]] = [
         (
             botocore.NoCredentialsError,
-            ("no credentials were found", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the job a role"),
+            (
+                "no credentials were found",
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the job a role; in a workflow: access-key-id "
+                "and secret-access-key, of secrets that it may see",
+            ),
         ),
         (
             botocore.SSLError,

@@ -348,6 +348,25 @@ def test_a_pakman_that_is_killed_leaves_nothing_of_roots(job: Job, prefix: list[
     job.assert_nothing_is_roots()
 
 
+DOCKERS = (
+    "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,+sys_chroot,"
+    "+mknod,+audit_write,+setfcap"
+)
+"""What Docker leaves root of a container (docs.docker.com, "Runtime privilege and Linux capabilities")."""
+
+
+def test_nobody_reads_its_secrets_from_it_not_even_root(job: Job) -> None:
+    like_in_a_container = [shutil.which("setpriv") or "setpriv", f"--bounding-set={DOCKERS}"]
+    job.commit(f"    echo the build waits; {nap()}")
+    with waiting(job, {"signing-key": job.key}, *like_in_a_container) as process:
+        looks = [
+            subprocess.run([*like_in_a_container, "cat", f"/proc/{number}/environ"], capture_output=True, check=False)
+            for number in (process.pid, *children(process.pid))
+        ]
+        process.terminate()
+    assert [(look.returncode, look.stdout) for look in looks] == [(1, b"")] * 2
+
+
 def children(number: int) -> list[int]:
     """Return the processes that a process has started."""
     return [int(word) for word in Path(f"/proc/{number}/task/{number}/children").read_text().split()]
