@@ -52,7 +52,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Job:
-    """A job with one checkout. Its folders are what the runner mounts: home, workflow, file_commands, workspace."""
+    """A job with one checkout, in a folder of its own, with all that the runner mounts."""
 
     engine: Engine
     image: str
@@ -61,7 +61,12 @@ class Job:
     @property
     def workspace(self) -> Path:
         """Where actions/checkout has left the repository."""
-        return self.folder / "workspace"
+        return self.folder / _MOUNTED["workspace"]
+
+    @property
+    def home(self) -> Path:
+        """What is HOME to all container actions of the job."""
+        return self.folder / _MOUNTED["home"]
 
     def step(
         self,
@@ -87,14 +92,12 @@ class Job:
     ) -> Iterator[Running]:
         """Run the action with these inputs; at the end of the block its container is gone."""
         name = f"pakman-test-{secrets.token_hex(6)}"
-        commands = self.folder / "file_commands"
+        commands = self.folder / _MOUNTED["file_commands"]
         files = {
             f"GITHUB_{kind}": f"{kind.lower()}_{name}" for kind in ("OUTPUT", "STEP_SUMMARY", "ENV", "PATH", "STATE")
         }
-        for file in files.values():
-            (commands / file).touch()
-            os.chown(commands / file, RUNNER_ID, RUNNER_ID)
-        (self.folder / "workflow/event.json").write_text(json.dumps(event or {}))
+        self._write(*((commands / file, "") for file in files.values()))
+        self._write((self.folder / _MOUNTED["workflow"] / "event.json", json.dumps(event or {})))
         environment = {
             **{f"INPUT_{key.upper()}": value for key, value in (inputs or {}).items()},
             **_RUNNER,
@@ -104,7 +107,7 @@ class Job:
             **(env or {}),
         }
         mounts = [f"--volume={self.engine.socket}:/var/run/docker.sock"]
-        mounts += [f"--volume={self.folder / part}:/github/{part}" for part in _MOUNTED]
+        mounts += [f"--volume={self.folder / place}:/github/{name}" for name, place in _MOUNTED.items()]
         process = subprocess.Popen(
             [
                 shutil.which("docker") or "docker",
@@ -128,6 +131,11 @@ class Job:
             process.kill()
             process.communicate()
 
+    def _write(self, *files: tuple[Path, str]) -> None:
+        for path, content in files:
+            path.write_text(content)
+            os.chown(path, RUNNER_ID, RUNNER_ID)
+
     def git(self, *argv: str) -> str:
         """Run git in the workspace, whoever that belongs to; return what it wrote."""
         done = subprocess.run(
@@ -141,9 +149,8 @@ class Job:
         return done.stdout.strip()
 
     def owned_by_root(self) -> list[str]:
-        """Return what the runner could not remove after the job, below its mounted folders."""
-        found = [path for part in ("workspace", "file_commands") for path in (self.folder / part).rglob("*")]
-        return sorted(str(path.relative_to(self.folder)) for path in found if path.lstat().st_uid == 0)
+        """Return what the runner, which is not root, has no right to remove after the job."""
+        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.lstat().st_uid == 0)
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,14 @@ class Running:
         return Step(self.process.wait(), log, parsed(self.output_file.read_text()), self.summary_file.read_text())
 
 
-_MOUNTED = ("home", "workflow", "file_commands", "workspace")
+_MOUNTED = {
+    "runner_temp": "_temp",
+    "home": "_temp/_github_home",
+    "workflow": "_temp/_github_workflow",
+    "file_commands": "_temp/_runner_file_commands",
+    "workspace": "shop/shop",
+}
+"""What is mounted below /github, and where it is in the folder that the runner works in."""
 
 _IDENTITY = {f"GIT_{who}_{what}": f"{who}@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
@@ -183,7 +197,7 @@ _RUNNER = {
     "GITHUB_SERVER_URL": "https://github.com",
     "GITHUB_API_URL": "https://api.github.com",
     "RUNNER_OS": "Linux",
-    "RUNNER_TEMP": "/home/runner/work/_temp",
+    "RUNNER_TEMP": "/github/runner_temp",
     "RUNNER_TOOL_CACHE": "/opt/hostedtoolcache",
     "RUNNER_WORKSPACE": "/home/runner/work/shop",
     "PYTHONPATH": "/opt/hostedtoolcache/python",
@@ -196,8 +210,8 @@ _RUNNER = {
 def job(engine: Engine, image: str, folder: Path, files: Mapping[str, str], *, copied: Path | None = None) -> Job:
     """Return a job whose workspace holds these files and a folder's content, committed and tagged v1.0.0."""
     made = Job(engine, image, folder)
-    for part in _MOUNTED:
-        (folder / part).mkdir(parents=True)
+    for place in _MOUNTED.values():
+        (folder / place).mkdir(parents=True)
     if copied is not None:
         subprocess.run(["cp", "-a", f"{copied}/.", str(made.workspace)], check=True)
     for name, content in files.items():
