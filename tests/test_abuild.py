@@ -112,9 +112,9 @@ def test_lines_are_passed_on_without_colours_and_without_what_the_error_says_any
 
 
 def test_a_warning_is_passed_on_as_one() -> None:
-    _, passed_on, warned = taken(">>> WARNING: shop-openrc*: Found this: and that", "             what to do")
-    assert warned == ["Found this: and that"]
-    assert passed_on == [">>> WARNING: shop-openrc*: Found this: and that", "             what to do"]
+    _, passed_on, warned = taken(f">>> WARNING: shop-openrc*: Found this: {TREE}/shop/usr", "             what to do")
+    assert warned == ["Found this: /usr"]
+    assert passed_on == [f">>> WARNING: shop-openrc*: Found this: {TREE}/shop/usr", "             what to do"]
 
 
 def test_what_the_build_writes_is_not_taken_for_abuilds_own_words() -> None:

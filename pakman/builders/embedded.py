@@ -100,6 +100,11 @@ class _Content:
     def name(self) -> str:
         return self.metadata.pkgname
 
+    @property
+    def capable(self) -> set[bytes]:
+        """Paths of the files with capabilities: Linux takes these away from a file that is written to."""
+        return {entry.path for entry in self.entries if any(key == b"security.capability" for key, _ in entry.xattrs)}
+
 
 def _metadata(recipe: Apkbuild, arch: str, mtime: int, commit: str | None) -> list[Metadata]:
     """Return the packages' metadata, the main one's first; the other is what abuild's `default_openrc` makes of it."""
@@ -177,6 +182,7 @@ def _strip(driver: Driver, contents: list[_Content], on_notice: Callable[[str], 
         for content in contents
         if content.metadata.arch != "noarch"
         for path in content.binaries
+        if path not in content.capable
     ]
     if not files:
         return False

@@ -34,7 +34,7 @@ class Messages:
     def __init__(self, name: str, tree: str, on_line: Callable[[str], None], on_warning: Callable[[str], None]) -> None:
         self._name = name
         self._own = re.compile(rf">>> (?:(WARNING|ERROR): )?{re.escape(name)}[A-Za-z0-9._+-]*\*?: (.*)")
-        self._tree = re.compile(rf"\s*{re.escape(tree)}/[^/]+")
+        self._tree = re.compile(rf"{re.escape(tree)}/[^/]+")
         self._on_line = on_line
         self._on_warning = on_warning
         self._last = LastLines()
@@ -52,7 +52,7 @@ class Messages:
             return
         self._on_line(text)
         if own := self._own.fullmatch(text):
-            self._take(own[1], own[2])
+            self._take(own[1], self._tree.sub("", own[2]))
         elif self._details is not None:
             self._details.append(self._tree.sub("", text).strip())
         else:
