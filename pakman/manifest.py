@@ -60,10 +60,14 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The service: `name` is also the package's; `user` is "root" or None for the package's own user."""
+    """The service: `name` is also the package's; `user` is "root" or None for the package's own user.
+
+    `supervisor` is None where the dependencies decide: see `pakman.service.supervisor`.
+    """
 
     name: str | None = None
     user: str | None = None
+    supervisor: Literal["s6", "supervise-daemon"] | None = None
     services: tuple[Service, ...] = ()
     commands: tuple[Command, ...] = ()
 
@@ -143,6 +147,7 @@ def _run(data: Mapping[str, Any]) -> Run:
     return Run(
         name=data.get("name"),
         user=data.get("user"),
+        supervisor=data.get("supervisor"),
         services=tuple(
             Service(
                 name=service["name"],

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from pakman import names, service
 from pakman.errors import ManifestError
-from pakman.manifest import HOOKS, SERVICE_DEPENDENCIES, Manifest
+from pakman.manifest import HOOKS, Manifest
 from pakman.project import Project
 from pakman.templating import RecipeFile, render
 
@@ -221,7 +221,7 @@ def _depends(manifest: Manifest, project: Project, name: str) -> tuple[str, ...]
     words = [word for word in manifest.dependencies.runtime if names.dependency_name(word) != own]
     there = {names.dependency_name(word) for word in words}
     added = [
-        *(SERVICE_DEPENDENCIES if service.has_service(manifest) else ()),
+        *service.dependencies(manifest),
         *(["nginx"] if manifest.type == "static" else ()),
     ]
     words += [word for word in added if word not in there]

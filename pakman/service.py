@@ -11,9 +11,11 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Literal
 
+from pakman import names
 from pakman.errors import ManifestError
-from pakman.manifest import HOOKS, Command, Manifest, Run, Service
+from pakman.manifest import HOOKS, SERVICE_DEPENDENCIES, Command, Manifest, Run, Service
 from pakman.templating import RecipeFile, render
 
 COPIES = PurePosixPath("/var/lib/pakman")
@@ -36,6 +38,22 @@ def has_service(manifest: Manifest) -> bool:
     return manifest.run is not None and bool(manifest.run.services or manifest.run.commands)
 
 
+def supervisor(manifest: Manifest) -> Literal["s6", "supervise-daemon"]:
+    """Return what supervises the services: run.supervisor, else s6 where the runtime dependencies have it."""
+    if manifest.run is not None and manifest.run.supervisor is not None:
+        return manifest.run.supervisor
+    named = (names.dependency_name(word) for word in manifest.dependencies.runtime)
+    return "s6" if "s6" in named else "supervise-daemon"
+
+
+def dependencies(manifest: Manifest) -> tuple[str, ...]:
+    """Return the packages that the generated files need in the installed system."""
+    if not has_service(manifest):
+        return ()
+    is_s6 = manifest.run is not None and bool(manifest.run.services) and supervisor(manifest) == "s6"
+    return (*SERVICE_DEPENDENCIES, *(("s6",) if is_s6 else ()))
+
+
 def service_files(manifest: Manifest, name: str) -> tuple[RecipeFile, ...]:
     """Return what a package with services or commands installs for them; nothing for any other package.
 
@@ -53,12 +71,13 @@ def service_files(manifest: Manifest, name: str) -> tuple[RecipeFile, ...]:
         "user": manifest.run.user or name,
         "libexec": libexec,
         "kept": COPIES / name,
+        "supervisor": supervisor(manifest),
         "services": services,
         "commands": tuple(_commands(manifest.run, name, libexec)),
     }
     places = (
         ("initd", 0o755, PurePosixPath("/etc/init.d") / name),
-        *((("run", 0o755, libexec / "run"),) if services else ()),
+        *((suffix, 0o755, libexec / suffix) for suffix in _supervised(manifest)),
         ("environment", 0o644, libexec / "environment"),
         ("variables", 0o755, libexec / "variables"),
         ("variables.awk", 0o644, libexec / "variables.awk"),
@@ -111,6 +130,13 @@ def own_programs(manifest: Manifest, name: str) -> tuple[str, ...]:
     if manifest.run is not None:
         entries = (*manifest.run.services, *manifest.run.commands)
     return tuple(dict.fromkeys(f"var/lib/{name}/bin/{entry.binary}" for entry in entries if entry.path is None))
+
+
+def _supervised(manifest: Manifest) -> tuple[str, ...]:
+    """The scripts that the supervisor runs."""
+    if manifest.run is None or not manifest.run.services:
+        return ()
+    return ("run", "finish", "log") if supervisor(manifest) == "s6" else ("run",)
 
 
 def _commands(run: Run, name: str, libexec: PurePosixPath) -> Iterator[_Program]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
+from typing import Literal
 
 from pakman.manifest import Command, Manifest, Run, Service
 from pakman.service import install_scripts, service_files
 from tests.integration.conftest import AlpineRoot
+from tests.standins import s6_tree
 
 
 def small_copy(pristine: Path, path: Path) -> AlpineRoot:
@@ -103,9 +105,17 @@ class Machine:
 
     root: AlpineRoot
     programs: dict[str, str] = field(default_factory=lambda: {"web": WEB, "show": SHOW})
+    supervisor: Literal["s6", "supervise-daemon"] = "supervise-daemon"
 
     def install(self, manifest: Manifest) -> None:
+        assert manifest.run is not None
+        manifest = replace(manifest, run=replace(manifest.run, supervisor=self.supervisor))
         install(self.root, manifest, NAME, self.programs)
+
+    def add_s6(self, cache: Path) -> None:
+        """Let s6 supervise what is installed from now on."""
+        shutil.copytree(s6_tree(cache), self.root.path, symlinks=True, dirs_exist_ok=True)
+        self.supervisor = "s6"
 
     def settings(self, text: str) -> None:
         write(self.root, Path(f"etc/{NAME}/env"), text, 0o600)
@@ -135,7 +145,8 @@ class Machine:
 PID = f"""
 pid() {{
     for i in $(seq 100); do
-        pid=$(cat /run/openrc/options/{NAME}/child_pid 2>/dev/null) || pid=0
+        pid=$(cat /run/openrc/options/{NAME}/child_pid 2>/dev/null) ||
+            pid=$(s6-svstat -o pid /run/{NAME}.s6/{NAME} 2>/dev/null) || pid=0
         words=$(tr '\\0' ' ' </proc/$pid/cmdline) 2>/dev/null || words=
         case "$words" in
         *libexec* | *"busybox su"* | *supervise-daemon* | "") busybox usleep 50000 ;;

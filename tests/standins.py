@@ -1,7 +1,7 @@
-"""A package that Alpine's mirror would have, made here because tests and demo do without a network of their own.
+"""Packages that Alpine's mirror would have, made here because tests and demo do without a network of their own.
 
-nginx is Debian's own program with the libraries it needs, packed by pakman under Alpine's name and paths: glibc's
-loader and libraries lie in directories that Alpine does not have, so both live in one root.
+nginx and s6 are Debian's own programs with the libraries they need, under Alpine's paths: glibc's loader and libraries
+lie in directories that Alpine does not have, so both live in one root.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from pakman import signing
@@ -17,8 +18,9 @@ from pakman.apk.metadata import Metadata
 from pakman.apk.write import write_package
 from tests.machine import Machine
 
-_DEBIAN = ("nginx", "libc6", "libcrypt1", "libpcre2-8-0", "libssl3", "zlib1g")
-_KEPT = ("usr/sbin/nginx", "lib64", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
+_NGINX = ("nginx", "libc6", "libcrypt1", "libpcre2-8-0", "libssl3", "zlib1g")
+_S6 = ("s6", "execline", "libs6-2.11", "libexecline2.9", "libskarnet2.13", "libc6")
+_LIBRARIES = ("lib64", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
 
 _NGINX_CONF = """\
 user nobody;
@@ -34,38 +36,57 @@ http {
 
 
 def nginx_tree(cache: Path) -> Path:
-    """Return a package tree of nginx under `cache`, made once from Debian's packages (apt-get download)."""
-    tree = cache / "nginx"
+    """Return a package tree of nginx under `cache`."""
+
+    def configure(tree: Path) -> None:
+        (tree / "etc/nginx/http.d").mkdir(parents=True)
+        (tree / "etc/nginx/nginx.conf").write_text(_NGINX_CONF)
+        for folder in ("var/log/nginx", "var/lib/nginx/body", "var/lock"):
+            (tree / folder).mkdir(parents=True)
+
+    return _debian_tree(cache, "nginx", _NGINX, ("usr/sbin/nginx", *_LIBRARIES), configure)
+
+
+def s6_tree(cache: Path) -> Path:
+    """Return a package tree of s6 and execline under `cache`."""
+    return _debian_tree(cache, "s6", _S6, ("usr/bin", *_LIBRARIES))
+
+
+def _debian_tree(
+    cache: Path,
+    name: str,
+    packages: tuple[str, ...],
+    kept: tuple[str, ...],
+    finish: Callable[[Path], None] | None = None,
+) -> Path:
+    """Return `cache`/`name`, made once of what is kept of Debian's packages (apt-get download), and then finished."""
+    tree = cache / name
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "nginx.lock").open("w") as lock:
+    with (cache / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not tree.is_dir():
-            _make_tree(cache / "nginx.making", tree)
+        if tree.is_dir():
+            return tree
+        scratch = cache / f"{name}.making"
+        shutil.rmtree(scratch, ignore_errors=True)
+        (scratch / "debs").mkdir(parents=True, mode=0o755)
+        # The sandbox user of apt may not write here; root downloads as itself.
+        subprocess.run(
+            ["apt-get", "-o", "APT::Sandbox::User=root", "download", "--quiet=2", *packages],
+            cwd=scratch / "debs",
+            check=True,
+            capture_output=True,
+        )
+        for deb in (scratch / "debs").iterdir():
+            subprocess.run(["dpkg-deb", "--extract", str(deb), str(scratch / "all")], check=True, capture_output=True)
+        made = scratch / "tree"
+        for path in kept:
+            (made / path).parent.mkdir(parents=True, exist_ok=True)
+            subprocess.run(["cp", "-a", str(scratch / "all" / path), str(made / path)], check=True)
+        if finish is not None:
+            finish(made)
+        made.rename(tree)
+        shutil.rmtree(scratch)
     return tree
-
-
-def _make_tree(scratch: Path, tree: Path) -> None:
-    shutil.rmtree(scratch, ignore_errors=True)
-    (scratch / "debs").mkdir(parents=True, mode=0o755)
-    # The sandbox user of apt may not write here; root downloads as itself.
-    subprocess.run(
-        ["apt-get", "-o", "APT::Sandbox::User=root", "download", "--quiet=2", *_DEBIAN],
-        cwd=scratch / "debs",
-        check=True,
-        capture_output=True,
-    )
-    for deb in (scratch / "debs").iterdir():
-        subprocess.run(["dpkg-deb", "--extract", str(deb), str(scratch / "all")], check=True, capture_output=True)
-    made = scratch / "tree"
-    for name in _KEPT:
-        (made / name).parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["cp", "-a", str(scratch / "all" / name), str(made / name)], check=True)
-    (made / "etc/nginx/http.d").mkdir(parents=True)
-    (made / "etc/nginx/nginx.conf").write_text(_NGINX_CONF)
-    for folder in ("var/log/nginx", "var/lib/nginx/body", "var/lock"):
-        (made / folder).mkdir(parents=True)
-    made.rename(tree)
-    shutil.rmtree(scratch)
 
 
 def nginx_repository(machine: Machine, cache: Path) -> str:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pakman.errors import ManifestError
-from pakman.manifest import HOOKS, Command, Manifest, Run, Service
-from pakman.service import install_scripts, service_files
+from pakman.manifest import HOOKS, Command, Dependencies, Manifest, Run, Service
+from pakman.service import dependencies, install_scripts, service_files, supervisor
 
 WEB = Service("web", "shop", call="start --port 80")
 SHOP = Manifest(run=Run(name="shop", services=(WEB,), commands=(Command("migrate", "shop", call="eval 'a b'"),)))
@@ -43,6 +43,34 @@ def test_roots_files_are_not_among_the_applications() -> None:
     # Whatever runs as root knows the helpers by their place among root's files.
     for file in (*service_files(SHOP, "shop"), *install_scripts(SHOP, "shop")):
         assert "/var/lib/shop/bin/env" not in file.content
+
+
+@pytest.mark.parametrize(
+    ("named", "runtime", "expected"),
+    [
+        (None, (), "supervise-daemon"),
+        (None, ("curl", "s6>=2.11"), "s6"),
+        (None, ("s6-linux-init",), "supervise-daemon"),
+        ("s6", (), "s6"),
+        ("supervise-daemon", ("s6",), "supervise-daemon"),
+    ],
+)
+def test_the_supervisor_is_the_one_named_or_listed(named: str | None, runtime: tuple[str, ...], expected: str) -> None:
+    manifest = replace(running(supervisor=named), dependencies=Dependencies(runtime=runtime))
+    assert supervisor(manifest) == expected
+    assert dependencies(manifest) == (("curl", "s6") if expected == "s6" else ("curl",))
+    own = {str(file.target) for file in service_files(manifest, "shop")} - {
+        str(file.target) for file in service_files(SHOP, "shop")
+    }
+    assert own == ({"/usr/libexec/shop/finish", "/usr/libexec/shop/log"} if expected == "s6" else set())
+    # Never what OpenRC makes of `supervisor=s6`: that changes with its releases.
+    assert ("\nsupervisor=supervise-daemon\n" in content(manifest, "initd")) == (expected == "supervise-daemon")
+    assert "\nsupervisor=s6" not in content(manifest, "initd")
+
+
+def test_commands_alone_need_no_supervisor() -> None:
+    assert dependencies(running(services=(), supervisor="s6")) == ("curl",)
+    assert dependencies(Manifest()) == ()
 
 
 def test_an_init_script_begins_as_abuild_wants_it() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from pakman.manifest import Command, Manifest
 from pakman.service import install_scripts, service_files
+from tests.integration.conftest import CACHE
 from tests.services import NAME, PID, Machine, manifest, small_copy
 
 pytestmark = pytest.mark.alpine
@@ -49,8 +50,14 @@ enabled() {{ ls /etc/runlevels/*/{NAME} 2>/dev/null || echo "not enabled"; }}
 """
 
 
-@pytest.mark.parametrize("hooks", [{}, USUAL], ids=["defaults", "usual"])
-def test_the_life_of_a_package(machine: Machine, hooks: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("hooks", "supervisor"),
+    [({}, "supervise-daemon"), (USUAL, "supervise-daemon"), (USUAL, "s6")],
+    ids=["defaults", "usual", "s6"],
+)
+def test_the_life_of_a_package(machine: Machine, hooks: dict[str, str], supervisor: str) -> None:
+    if supervisor == "s6":
+        machine.add_s6(CACHE)
     machine.install(migrating(hooked(**hooks)))
     out = machine.sh(
         SCRIPTS
@@ -58,7 +65,9 @@ def test_the_life_of_a_package(machine: Machine, hooks: dict[str, str]) -> None:
         + f"""
         script post-install; enabled; state installed
         rc-service {NAME} start; first=$(pid)
-        script pre-upgrade; state upgrading; script post-upgrade; state upgraded; [ "$first" != "$(pid)" ]
+        script pre-upgrade; state upgrading
+        sed -i '2i echo "the new files run"' /usr/libexec/{NAME}/run
+        script post-upgrade; state upgraded; [ "$first" != "$(pid)" ]
         ls /run/*.was-running 2>/dev/null || echo forgotten
         rc-service {NAME} stop
         script pre-upgrade; script post-upgrade; state "upgraded while stopped"
@@ -69,7 +78,7 @@ def test_the_life_of_a_package(machine: Machine, hooks: dict[str, str]) -> None:
         script post-deinstall
         rm /etc/init.d/{NAME}
         script post-deinstall; echo "without an init script, too"
-        ps -o args | grep -E 'supervise-daemon|sleep' | grep -v grep || echo no process
+        ps -o args | grep -E 'supervise|s6-|sleep' | grep -v grep || echo no process
         ls -d /var/lib/pakman || echo no copy
         find /run /etc/runlevels /etc/init.d -name '*{NAME}*' | grep . || echo no trace
         grep -c '^{NAME}:' /etc/passwd
@@ -91,6 +100,7 @@ def test_the_life_of_a_package(machine: Machine, hooks: dict[str, str]) -> None:
     ):
         assert expected in lines, out
     assert lines[-1] == "1"
+    assert "the new files run" in machine.log()
     assert "no trace" in lines, out
 
 
@@ -192,6 +202,8 @@ def test_every_script_is_shell(machine: Machine, tmp_path: Path) -> None:
     manifests = (
         manifest(),
         manifest(user="root"),
+        manifest(supervisor="s6"),
+        manifest(supervisor="s6", user="root"),
         manifest(services=()),
         hooked(
             **dict.fromkeys((k.replace("-", "_") for k in ("pre-install", "pre-upgrade", "post-upgrade")), "true\n")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pakman.manifest import Command
 from pakman.service import service_files
-from tests.integration.conftest import _BWRAP
+from tests.integration.conftest import _BWRAP, CACHE
 from tests.services import NAME, NASTY, PID, Machine, manifest, quoted, small_copy, write
 
 pytestmark = pytest.mark.alpine
@@ -31,7 +31,23 @@ def machine(alpine_pristine: Path, tmp_path: Path) -> Iterator[Machine]:
     shutil.rmtree(root.path)
 
 
-def test_a_service_starts_stays_and_stops(machine: Machine) -> None:
+@pytest.fixture
+def s6(machine: Machine) -> Machine:
+    """A machine on which s6 keeps the services."""
+    machine.add_s6(CACHE)
+    return machine
+
+
+@pytest.fixture(params=["supervise-daemon", "s6"])
+def supervised(machine: Machine, request: pytest.FixtureRequest) -> Machine:
+    """A machine on which either of the supervisors keeps the services."""
+    if request.param == "s6":
+        machine.add_s6(CACHE)
+    return machine
+
+
+def test_a_service_starts_stays_and_stops(supervised: Machine) -> None:
+    machine = supervised
     machine.install(manifest())
     out = machine.sh(
         PID
@@ -49,7 +65,7 @@ def test_a_service_starts_stays_and_stops(machine: Machine) -> None:
         ! kill -0 $third 2>/dev/null; echo "ended: $third"
         rc-service {NAME} status || echo "status: $?"
         rc-service {NAME} stop; echo "stopped again: $?"
-        ps -o args | grep -E 'sleep 100|supervise|{NAME}/bin' | grep -v grep | grep -v "$first" || echo no process
+        ps -o args | grep -E 'sleep 100|s6-|supervise|{NAME}/bin' | grep -v grep | grep -v "$first" || echo no process
         ls -A /run | grep {NAME} || echo no file
         """
     )
@@ -57,7 +73,7 @@ def test_a_service_starts_stays_and_stops(machine: Machine) -> None:
     assert " * status: started" in out
     uid = out.partition("\nid ")[2].split()[0]
     assert f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}" in out
-    assert "parent supervise-daemon" in out
+    assert f"parent {machine.supervisor.replace('s6', 's6-supervise')}" in out
     assert "respawned" in out
     assert "stop: 0" in out
     assert "status: 3" in out
@@ -74,7 +90,8 @@ def test_a_service_starts_stays_and_stops(machine: Machine) -> None:
     assert not (machine.root.path / "tmp/owned").exists()
 
 
-def test_what_a_service_leaves_behind_ends_with_it(machine: Machine) -> None:
+def test_what_a_service_leaves_behind_ends_with_it(supervised: Machine) -> None:
+    machine = supervised
     machine.install(manifest())
     out = machine.sh(
         PID
@@ -88,7 +105,19 @@ def test_what_a_service_leaves_behind_ends_with_it(machine: Machine) -> None:
     assert out.endswith("nobody")
 
 
-def test_five_deaths_in_a_minute_are_enough(machine: Machine) -> None:
+def test_what_left_the_services_session_keeps_no_log_alive(s6: Machine) -> None:
+    machine = s6
+    machine.programs["web"] = "#!/bin/sh\nsetsid sleep 1003 &\nexec sleep 1004\n"
+    machine.install(manifest())
+    out = machine.sh(
+        PID + f"rc-service {NAME} start; pid; sleep 0.3; rc-service {NAME} stop; pgrep -fl 's6-|sleep 100'; ls -A /run"
+    )
+    assert re.search(r"^\d+ sleep$", out, re.MULTILINE)
+    assert "s6" not in out
+
+
+def test_five_deaths_in_a_minute_are_enough(supervised: Machine) -> None:
+    machine = supervised
     machine.programs["web"] = "#!/bin/sh\necho born\nexit 1\n"
     machine.install(manifest())
     before = time.monotonic()
@@ -99,7 +128,9 @@ def test_five_deaths_in_a_minute_are_enough(machine: Machine) -> None:
         sleep 1
         rc-service {NAME} status || echo "status: $?"
         rc-status --all 2>/dev/null | grep -w {NAME}
-        ps -o args | grep -q '[s]upervise-daemon' || echo nobody supervises
+        ps -o args | grep -q '[s]upervise' || echo nobody supervises
+        sed -i 's/echo born/exec sleep 1005/' /var/lib/{NAME}/bin/web
+        rc-service {NAME} start; sleep 0.5; rc-service {NAME} status; pgrep -f 'sleep 1005'
         """
     )
     assert machine.log().count("born") == 5
@@ -108,7 +139,8 @@ def test_five_deaths_in_a_minute_are_enough(machine: Machine) -> None:
     assert re.search(rf"^ {NAME} +\[ +failed +\]$", out, re.MULTILINE), out
 
 
-def test_a_stop_waits_and_then_kills(machine: Machine) -> None:
+def test_a_stop_waits_and_then_kills(supervised: Machine) -> None:
+    machine = supervised
     machine.programs["web"] = "#!/bin/sh\ntrap 'echo asked' TERM\necho up\nwhile :; do busybox usleep 100000; done\n"
     machine.install(manifest())
     machine.conf("retry=TERM/2/KILL/2\n")
@@ -125,7 +157,8 @@ def test_a_stop_waits_and_then_kills(machine: Machine) -> None:
     assert machine.log() == "up\nasked\n"
 
 
-def test_service_mode_chooses(machine: Machine) -> None:
+def test_service_mode_chooses(supervised: Machine) -> None:
+    machine = supervised
     machine.install(manifest())
     machine.settings("SERVICE_MODE=worker\n")
     out = machine.sh(PID + f"rc-service {NAME} start; tr '\\0' ' ' </proc/$(pid)/cmdline; rc-service {NAME} stop")
@@ -146,7 +179,8 @@ def test_service_mode_chooses(machine: Machine) -> None:
     assert f"/var/lib/{NAME}/bin/web is not a program" in out
 
 
-def test_root_runs_what_says_so(machine: Machine) -> None:
+def test_root_runs_what_says_so(supervised: Machine) -> None:
+    machine = supervised
     machine.install(manifest(user="root"))
     out = machine.sh(
         PID
@@ -271,10 +305,33 @@ def test_commands_keep_the_terminal(machine: Machine) -> None:
         assert "all of it" in out.splitlines()
 
 
-def test_logs_follows_the_log(machine: Machine) -> None:
+def test_logs_follows_the_log(supervised: Machine) -> None:
+    machine = supervised
     machine.install(manifest())
     out = machine.sh(PID + f"rc-service {NAME} start; pid; sleep 0.3; timeout 1 rc-service {NAME} logs || :")
     assert "in /var/lib/shop" in out
+
+
+def test_s6_rotates_the_log(s6: Machine) -> None:
+    s6.programs["web"] = "#!/bin/sh\nseq 1000000\nexec sleep 1006\n"
+    s6.install(manifest())
+    out = s6.sh(
+        f"""
+        rc-service {NAME} start
+        cd /var/log/{NAME}
+        for i in $(seq 100); do tail -n 1 current | grep -q 1000000 && break; busybox usleep 100000; done
+        cat @* current | cksum; seq 1000000 | cksum
+        stat -c '%U:%G %a %s' . current @*
+        """
+    ).splitlines()
+    sums = [line for line in out if line.endswith(" 6888896")]
+    assert len(sums) == 2
+    assert sums[0] == sums[1]
+    assert f"root:{NAME} 2750 4096" in out
+    files = [line.split() for line in out if re.fullmatch(rf"root:{NAME} \d+ \d+", line)][1:]
+    assert len(files) == 7
+    assert {mode for _, mode, _ in files} <= {"640", "740", "2750"}
+    assert max(int(size) for _, _, size in files) < 1_010_000
 
 
 def test_the_log_is_nobodys_way_to_write_elsewhere(machine: Machine) -> None:
