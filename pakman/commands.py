@@ -35,7 +35,7 @@ def run(given: Callable[[], list[str]], env: Env) -> int:
         return _command(given(), env, None)
     from pakman import outputs
 
-    results = outputs.Results(workspace=Path(env.get("GITHUB_WORKSPACE") or Path.cwd()))
+    results = outputs.Results(workspace=Path(env.get("GITHUB_WORKSPACE") or ".").resolve())
     with outputs.recorded(results, env, time.monotonic, lambda text: _warn(text, env)):
         return _command(given(), env, results)
 

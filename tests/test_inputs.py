@@ -151,7 +151,7 @@ def test_every_secret_is_masked_whichever_command_it_is_for() -> None:
     assert len(lines) == len(set(lines))
     for secret in ("MIIEvQIBADANBgkqhkiG9w0BAQ", "wJalrXUtnFEMI-K7MDENG-bPxRfiCY", "of-an-earlier-step"):
         assert f"::add-mask::{secret}" in lines
-    assert inputs.masks({"INPUT_BUCKET": "s3://my-bucket"}) == ""
+    assert inputs.masks({"INPUT_BUCKET": "s3://my-bucket", "INPUT_ACCESS-KEY-ID": "my-bucket"}) == ""
 
 
 def test_what_is_printed_is_no_command_and_holds_no_password() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
 from pakman import outputs
+from pakman.errors import BuildError
+from pakman.problems import Problem
 from pakman.publish import Publication
 from tests.repositories import repository
 
@@ -28,3 +32,43 @@ def test_how_to_install_ends_with_the_start_of_what_can_be_started(
 ) -> None:
     built = repository(tmp_path, dict.fromkeys(packages, b"any"))
     assert outputs.how_to_install(built, PUBLICATION) == [*APK_ADD, *more]
+
+
+def test_outputs_of_two_architectures_are_those_of_both(tmp_path: Path) -> None:
+    built = [repository(tmp_path / "packages", {"notes": b"any"}, arch=arch) for arch in ("aarch64", "x86_64")]
+    found = outputs.Results(workspace=tmp_path, repositories=built, publication=PUBLICATION).outputs()
+    assert found["arch"] == "aarch64 x86_64"
+    assert [package["file"] for package in json.loads(found["packages"])] == [
+        "aarch64/notes-1.0.0-r0.apk",
+        "x86_64/notes-1.0.0-r0.apk",
+    ]
+    assert found["manifest-file"].splitlines() == [f"packages/{arch}/packages.json" for arch in ("aarch64", "x86_64")]
+    assert len(found["checksums"].splitlines()) == 2
+    assert (found["package-dir"], found["skipped"]) == ("packages", "")
+
+
+def test_what_is_known_before_a_build_is_there_when_it_fails(tmp_path: Path) -> None:
+    results = outputs.Results(workspace=tmp_path, name="notes", version="1.0.0-r7", stack="alpine/3.23")
+    results.error = BuildError("no")
+    assert results.outputs() == {"name": "notes", "version": "1.0.0-r7", "stack": "alpine/3.23", "skipped": ""}
+    assert "- Stack: `alpine/3.23`" in results.summary()
+
+
+def test_a_plan_is_no_publication(tmp_path: Path) -> None:
+    built = [repository(tmp_path / "packages", {"notes": b"any"})]
+    plan = dataclasses.replace(PUBLICATION, uploaded=("keys/y",), skipped=("deployments/x/old.apk",))
+    results = outputs.Results(workspace=tmp_path, repositories=built, plan=plan, skipped="it is a dry run")
+    assert "repository-url" not in results.outputs()
+    said = results.summary()
+    assert "Skipped: it is a dry run" in said
+    assert "- would be stored: `keys/y`\n- is there already: `deployments/x/old.apk`" in said
+    assert "apk add" not in said
+
+
+def test_a_summary_of_many_objects_and_problems_stays_below_what_github_takes(tmp_path: Path) -> None:
+    problem = Problem("instellar.yml", 1, 1, "", "error", "bad-value", "*No.*", "do | so")
+    plan = dataclasses.replace(PUBLICATION, uploaded=tuple(f"deployments/{number}" for number in range(5000)))
+    said = outputs.Results(workspace=tmp_path, plan=plan, problems=[problem] * 5000).summary()
+    assert len(said.encode()) < 128 * 1024
+    assert said.count("- and 4800 more\n") == 2
+    assert "- `instellar.yml:1:1` error: \\*No.\\* (do \\| so)\n" in said

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pakman.progress import Progress
+from pakman.progress import Level, Progress
 
 
 def _bar_in_a_terminal(columns: int) -> bytes:
@@ -42,6 +42,24 @@ def test_elsewhere_a_bar_is_a_line_now_and_then() -> None:
     for done in (0, 1, 512, 600):
         progress.bar("a.apk", done, 1024)
     assert out.getvalue() == "a.apk: 512 B of 1.0 KiB (50%)\n"
+
+
+@pytest.mark.parametrize(
+    ("level", "heard"),
+    [("debug", "nwpsl"), ("info", "nwpsl"), ("warning", "w"), ("error", "")],
+)
+def test_a_level_hides_what_is_less_important(level: Level, heard: str) -> None:
+    out = io.StringIO()
+    progress = Progress(out, "plain", lambda: 0.0, level)
+    progress.notice("n")
+    progress.warning("w")
+    with progress.phase("p"):
+        progress.say("s")
+        progress.line("l")
+        progress.bar("b", 1, 2)
+    progress.must_say("at every level")
+    lines = {"n": "notice: n", "w": "warning: w", "p": "==> p", "s": "s", "l": "    l"}
+    assert out.getvalue().splitlines() == [*(lines[each] for each in heard), "at every level"]
 
 
 def test_a_child_s_line_is_no_command_to_github(tmp_path: Path) -> None:
