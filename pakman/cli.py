@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 
 from pakman import __version__
 
-Arguments = list[str] | Callable[[], list[str]]
-"""A command line, or what returns it and may raise a PakmanError instead."""
+TYPE_CHECKING = False  # typing takes longer to import than all the rest
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Arguments = list[str] | Callable[[], list[str]]
+    """A command line, or what returns it and may raise a PakmanError instead."""
 
 
 class Stopped(BaseException):
