@@ -352,10 +352,11 @@ def _build_flags(command: argparse.ArgumentParser) -> None:
     _mirror_flags(group)
     group.add_argument(
         "--build-root",
-        choices=("auto", "docker", "sandbox"),
+        choices=("auto", "native", "docker", "sandbox"),
         default="auto",
-        help="where the build runs: docker is a container of the stack's image, by the Docker or Podman that is here; "
-        "sandbox is an Alpine root unpacked on this machine (default: auto, which is docker where an engine answers)",
+        help="where the build runs: native is this container, which is the stack's Alpine; docker is a container of "
+        "the stack's image, by the Docker or Podman that answers; sandbox is an Alpine root unpacked on this machine "
+        "(default: auto, which is the first of them that is to be had)",
     )
     group.add_argument(
         "--rootfs",

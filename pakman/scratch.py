@@ -23,7 +23,7 @@ class Scratch:
 
     def remove(self) -> None:
         """Remove it with all in it."""
-        _remove(self.path)
+        remove(self.path)
         self.release()
 
     def release(self) -> None:
@@ -53,10 +53,10 @@ def sweep(parent: Path, prefix: str, *, before_removal: Callable[[Path], None] =
             # The kernel let go of the lock when its run ended.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             before_removal(stale)
-            _remove(stale)
+            remove(stale)
 
 
-def _remove(top: Path) -> None:
+def remove(top: Path) -> None:
     """Remove a directory with all in it, as far as that goes; a build may have left it deeper than Python recurses."""
     with suppress(RecursionError):
         shutil.rmtree(top, ignore_errors=True)

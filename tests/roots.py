@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pakman.buildroots import BuildRoot, engine
 from pakman.buildroots.docker import Docker
+from pakman.buildroots.native import Native
 from pakman.buildroots.sandbox import Sandbox
 
 NASTY = [
@@ -22,6 +23,8 @@ def opened(kind: str, cache: Path, image: str = "") -> BuildRoot:
     """Return a build root of a kind, to be entered; `image` for docker."""
     if kind == "docker":
         return Docker(engine.must_find(os.environ), image, cache)
+    if kind == "native":
+        return Native(cache)
     return Sandbox(None, cache, os.environ, confinement="bubblewrap" if kind == "bubblewrap" else "chroot")
 
 

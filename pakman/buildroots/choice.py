@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
-from pakman.buildroots import BuildRoot, engine, rootfs
+from pakman.buildroots import BuildRoot, engine, native, rootfs
 from pakman.buildroots.docker import Docker
+from pakman.buildroots.native import Native
 from pakman.buildroots.sandbox import Sandbox
 from pakman.errors import BuildError, UsageError
 from pakman.stack import Stack
 
-Kind = Literal["auto", "docker", "sandbox"]
+Kind = Literal["auto", "native", "docker", "sandbox"]
 """What a user may ask for."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -39,6 +41,11 @@ def build_root(
     sandbox = Sandbox(archive, cache, env, repositories=stack.repositories, on_notice=on_notice, on_warning=on_warning)
     if kind == "sandbox" or archive is not None:
         return sandbox
+    if kind == "native" or (kind == "auto" and _is_container_of(stack)):
+        if kind == "native":
+            _must_be(stack)
+        hidden = native.secret_places(env)
+        return Native(cache, hidden=hidden, repositories=stack.repositories, on_notice=on_notice, on_warning=on_warning)
     found = engine.must_find(env) if kind == "docker" else engine.find(env)
     if found is None:
         return sandbox
@@ -62,6 +69,22 @@ def is_release_of(release: str, stack: Stack) -> bool:
 def version(release: str) -> str:
     """Return the version that a release belongs to: `3.23` of 3.23.6."""
     return ".".join(release.split("_")[0].split(".")[:2])
+
+
+def _is_container_of(stack: Stack) -> bool:
+    release = native.release()
+    return os.geteuid() == 0 and native.is_container() and release is not None and is_release_of(release, stack)
+
+
+def _must_be(stack: Stack) -> None:
+    """Raise UsageError where this machine is not what a stack is built on."""
+    release = native.release()
+    if release is None or not is_release_of(release, stack):
+        found = "which is not Alpine" if release is None else f"which is Alpine {release}"
+        raise UsageError(
+            f"--build-root native builds on this machine, {found}; {stack.name} takes Alpine {stack.version}",
+            hint="leave --build-root out, and a container of the right Alpine is looked for",
+        )
 
 
 def _sandbox_has(stack: Stack, cache: Path, env: Mapping[str, str]) -> bool:

@@ -33,17 +33,32 @@ _LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/se
 
 
 def entry(
-    root: Path, argv: Sequence[str], *, ids: tuple[int, int], capabilities: Collection[Capability], cwd: PurePosixPath
+    root: Path,
+    argv: Sequence[str],
+    *,
+    ids: tuple[int, int],
+    group: int | None = None,
+    capabilities: Collection[Capability],
+    cwd: PurePosixPath,
 ) -> list[str]:
-    """Return the command that runs `argv` in `root` as this user and group, which keep only these capabilities."""
+    """Return the command that runs `argv` in `root` as this user and group, which keep only these capabilities.
+
+    `group` is the other group that it has; without CAP_SETGID it, and what it starts, cannot be rid of that.
+    """
     kept = sum(1 << capability for capability in capabilities)
-    words = ["enter", str(root), *map(str, ids), str(kept), str(cwd), "/usr/bin/env", *argv]
+    groups = (*ids, ids[1] if group is None else group)
+    words = ["enter", str(root), *map(str, groups), str(kept), str(cwd), "/usr/bin/env", *argv]
     return [*_PYTHON, _MAIN, _PACKAGES, *words]
 
 
 def watcher(root: Path) -> list[str]:
     """Return the command that, when its stdin ends, kills every process in `root`."""
-    return [*_PYTHON, _MAIN, _PACKAGES, "watch", str(root)]
+    return [*_PYTHON, _MAIN, _PACKAGES, "watch-root", str(root)]
+
+
+def watcher_of_group(gid: int) -> list[str]:
+    """Return the command that, when its stdin ends, kills every process that has a group."""
+    return [*_PYTHON, _MAIN, _PACKAGES, "watch-group", str(gid)]
 
 
 def make_devices(directory: Path) -> None:
@@ -70,21 +85,22 @@ def make_devices(directory: Path) -> None:
 
 def main(argv: list[str]) -> None:
     """Be one of the two small processes."""
-    if argv[0] == "watch":
-        _watch(Path(argv[1]))
+    if argv[0] == "enter":
+        root, uid, gid, group, kept, cwd, *program = argv[1:]
+        _enter(root, (int(uid), int(gid), int(group)), int(kept), cwd, program)
     else:
-        root, uid, gid, kept, cwd, *program = argv[1:]
-        _enter(root, int(uid), int(gid), int(kept), cwd, program)
+        _watch(*argv)
 
 
-def _watch(root: Path) -> None:
-    from pakman.buildroots import views
+def _watch(task: str, whose: str) -> None:
+    from pakman.buildroots import processes
 
     sys.stdin.buffer.read()
-    views.kill_all(root)
+    processes.kill(lambda: processes.in_root(Path(whose)) if task == "watch-root" else processes.of_group(int(whose)))
 
 
-def _enter(root: str, uid: int, gid: int, kept: int, cwd: str, program: list[str]) -> None:
+def _enter(root: str, ids: tuple[int, int, int], kept: int, cwd: str, program: list[str]) -> None:
+    uid, gid, group = ids
     libc = ctypes.CDLL(None, use_errno=True)
     # Not os.environ: Python adds LC_CTYPE to it.
     given = Path("/proc/self/environ").read_bytes().split(b"\0")[:-1]
@@ -94,7 +110,7 @@ def _enter(root: str, uid: int, gid: int, kept: int, cwd: str, program: list[str
         # The kernel says EINVAL for the numbers that it does not know.
         if not kept >> number & 1:
             libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
-    os.setgroups([gid])
+    os.setgroups([group])
     os.setgid(gid)
     os.setuid(uid)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:

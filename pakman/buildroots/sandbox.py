@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -76,7 +75,7 @@ class Sandbox:
             self.confinement = self._wanted or self._possible()
             if self.confinement == "chroot":
                 self._on_notice("bubblewrap is refused on this machine: the build runs in a chroot")
-                chroot.make_devices(self._in_view(PurePosixPath("/dev")))
+                chroot.make_devices(views.inside(self.path, PurePosixPath("/dev")))
                 watcher = command.started(chroot.watcher(self.path), env={}, stdin=subprocess.PIPE)
                 stack.enter_context(watcher)
             self._ids = (0, 0)
@@ -119,15 +118,7 @@ class Sandbox:
     @contextmanager
     def tree(self, directory: PurePosixPath) -> Iterator[Path]:
         """Yield a directory of the view itself; a link in its path, followed from here, would lead out of the view."""
-        yield self._in_view(directory)
-
-    def _in_view(self, directory: PurePosixPath) -> Path:
-        path = self.path
-        for part in directory.relative_to(TOP).parts:
-            path /= part
-            if not os.path.lexists(path) or not stat.S_ISDIR(path.lstat().st_mode):
-                raise BuildError(f"{directory} in the build root is not the directory that it has to be")
-        return path
+        yield views.inside(self.path, directory)
 
     def call(
         self,

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
-import time
+import stat
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pakman import command, scratch
-from pakman.buildroots import rootfs
+from pakman.buildroots import processes, rootfs
 from pakman.errors import BuildError
 from pakman.scratch import Scratch
 
 _PREFIX = "view-"
-_PATIENCE = 10.0
-"""Seconds after which a process that does not end on SIGKILL (it waits for a broken disk) is let be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +69,17 @@ def kill_all(root: Path) -> None:
 
     bubblewrap's processes are not found here, and need not be: they end with their PID namespace.
     """
-    patience = time.monotonic() + _PATIENCE
-    while (found := processes_in(root)) and time.monotonic() < patience:
-        for pid in found:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
+    processes.kill(lambda: processes.in_root(root))
 
 
-def processes_in(root: Path) -> list[int]:
-    """Return the processes whose / is `root`."""
-    found = []
-    for entry in os.listdir("/proc"):  # noqa: PTH208  (a name is enough, and there are many)
-        if entry.isdigit():
-            # A process that just ended, or a zombie, has no root; a foreign one's is not ours to see.
-            with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-                if os.readlink(f"/proc/{entry}/root") == str(root):  # noqa: PTH115  (the same)
-                    found.append(int(entry))
-    return found
+def inside(root: Path, directory: PurePosixPath) -> Path:
+    """Return a directory of a root as a path of this machine.
+
+    Raises BuildError where a part of it is a link: followed from here, it would lead out of the root.
+    """
+    path = root
+    for part in directory.parts[1:]:
+        path /= part
+        if not os.path.lexists(path) or not stat.S_ISDIR(path.lstat().st_mode):
+            raise BuildError(f"{directory} in the build root is not the directory that it has to be")
+    return path

@@ -1,4 +1,7 @@
-"""One contract for every build root: what goes in arrives as it is, what a build may do, what is left of it."""
+"""One contract for every build root: what goes in arrives as it is, what a build may do, what is left of it.
+
+The action's container is itself the root `native`: there this file is run once more, by a pytest of its own.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ from pakman.apk.write import write_package
 from pakman.buildroots import TOP, BuildRoot, User
 from pakman.errors import BuildError
 from tests.building import must_go, private_cache, processes
+from tests.engine import Engine
 from tests.roots import NASTY, opened
 
 pytestmark = [pytest.mark.alpine, pytest.mark.docker]
@@ -30,7 +34,9 @@ PATH = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 REPOSITORY = Path(__file__).parents[2]
 NAP = f"31.{os.getpid()}5"
 """Seconds that no other test sleeps."""
-KINDS = ("bubblewrap", "chroot", "docker")
+IS_INSIDE = Path("/contract").is_dir()
+"""Whether this is that container."""
+KINDS = ("native",) if IS_INSIDE else ("bubblewrap", "chroot", "docker")
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -107,6 +113,35 @@ def member(name: str, *, mode: int = 0o644, type_: bytes = tarfile.REGTYPE, link
     entry = tarfile.TarInfo(name)
     entry.mode, entry.type, entry.linkname = mode, type_, link
     return entry
+
+
+# First those that enter roots of their own: on this machine itself there is one at a time.
+
+
+def test_the_next_build_sees_nothing_of_this_one(kind: str, cache: Path, image: str) -> None:
+    for _ in range(2):
+        with opened(kind, cache, image) as root:
+            assert sh(root, "test -e /var/mine || test -e ~pakman-build/mine || test -e /tmp/mine") == ["1"]
+            root.copy_in(archive((member("file"), b"x")), PurePosixPath("/var/mine"), user="build")
+            assert sh(root, "touch ~pakman-build/mine /tmp/mine") == ["0"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_survives_a_run_that_was_killed(kind: str, cache: Path, image: str, number: signal.Signals) -> None:
+    seconds = f"33.{os.getpid()}{number.value}"
+    others = containers() if kind == "docker" else set()
+    argv = [sys.executable, "-m", "tests.roots", kind, str(cache), image, seconds]
+    with subprocess.Popen(argv, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"started\n"
+        deadline = time.monotonic() + 10
+        while len(mine := set(processes("sleep", seconds))) < 3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(mine) == 3
+        run.send_signal(number)
+    must_go(lambda: processes("sleep", seconds))
+    if kind == "docker":
+        must_go(lambda: containers() - others)
 
 
 def test_arguments_arrive_as_they_are(root: BuildRoot, user: User) -> None:
@@ -233,11 +268,13 @@ def test_nobody_can_change_the_kernels_settings(root: BuildRoot, user: User) -> 
 
 
 def test_setuid_programs_give_nothing(root: BuildRoot) -> None:
-    # busybox drops what it is not asked to keep; curl does not.
-    script = "cp /usr/bin/curl /usr/bin/setuid-id; chmod 4755 /usr/bin/setuid-id; umask 077; echo secret >/root/secret"
+    # busybox drops what it is not asked to keep; apk does not.
+    script = (
+        "cp /sbin/apk /usr/bin/setuid-apk; chmod 4755 /usr/bin/setuid-apk; cd /var; echo x >secret; chmod 600 secret"
+    )
     assert sh(root, script, user="root") == ["0"]
-    assert "secret" not in sh(root, "setuid-id -s file:///root/secret")
-    assert sh(root, "rm /usr/bin/setuid-id /root/secret", user="root") == ["0"]
+    assert "Permission denied" in "".join(sh(root, "setuid-apk verify /var/secret"))
+    assert sh(root, "rm /usr/bin/setuid-apk /var/secret", user="root") == ["0"]
 
 
 def test_root_in_it_may_lay_out_a_package(root: BuildRoot) -> None:
@@ -362,32 +399,39 @@ def test_packages_that_cannot_be_had_are_named(root: BuildRoot) -> None:
     assert "dependencies.build" in missing.value.hint
 
 
-def test_the_next_build_sees_nothing_of_this_one(kind: str, cache: Path, image: str) -> None:
-    for _ in range(2):
-        with opened(kind, cache, image) as root:
-            assert sh(root, "test -e /var/mine || test -e ~pakman-build/mine || test -e /tmp/mine") == ["1"]
-            root.copy_in(archive((member("file"), b"x")), PurePosixPath("/var/mine"), user="build")
-            assert sh(root, "touch ~pakman-build/mine /tmp/mine") == ["0"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_survives_a_run_that_was_killed(kind: str, cache: Path, image: str, number: signal.Signals) -> None:
-    seconds = f"33.{os.getpid()}{number.value}"
-    others = containers() if kind == "docker" else set()
-    argv = [sys.executable, "-m", "tests.roots", kind, str(cache), image, seconds]
-    with subprocess.Popen(argv, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
-        assert run.stdout is not None
-        assert run.stdout.readline() == b"started\n"
-        deadline = time.monotonic() + 10
-        while len(mine := set(processes("sleep", seconds))) < 3 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert len(mine) == 3
-        run.send_signal(number)
-    must_go(lambda: processes("sleep", seconds))
-    if kind == "docker":
-        must_go(lambda: containers() - others)
-
-
 def test_how_it_ended_is_said_in_words(root: BuildRoot) -> None:
     status, _ = output(root, ["sh", "-c", "kill -TERM $$"])
     assert command.how_it_ended(status) == "killed by SIGTERM"
+
+
+INSIDE = """
+import sys
+# Behind what the image has: of pytest and what it needs, nothing is compiled.
+sys.path.append("/packages")
+import pytest
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--noconftest", "--basetemp=/contract/tmp", *sys.argv[1:]]))
+"""
+
+
+def in_the_actions_container(engine: Engine, action: str, file: str) -> None:
+    """Run a file's tests in a container of the action's image."""
+    done = engine.run(
+        *("run", "--rm", "--init", "--network=none", "--volume", f"{REPOSITORY}:/project:ro"),
+        *("--volume", f"{Path(pytest.__file__).parents[1]}:/packages:ro", "--tmpfs", "/contract:exec"),
+        *("--env=PYTHONDONTWRITEBYTECODE=1", "--env=PYTEST_DISABLE_PLUGIN_AUTOLOAD=1"),
+        *("--workdir=/project", "--entrypoint=/opt/pakman/bin/python3", action, "-c", INSIDE),
+        f"tests/integration/{file}",
+    )
+    said = done.stdout.decode()
+    assert done.returncode == 0, said + done.stderr.decode()
+    assert " passed" in said
+    assert " skipped" not in said
+
+
+if not IS_INSIDE:
+
+    def test_native_keeps_the_contract(docker_engine: Engine, action: str) -> None:
+        in_the_actions_container(docker_engine, action, Path(__file__).name)
+
+    def test_native_leaves_its_machine_as_it_was(docker_engine: Engine, action: str) -> None:
+        in_the_actions_container(docker_engine, action, "inside_native.py")

@@ -197,6 +197,11 @@ def test_an_engine_that_is_not_there_is_a_sentence(
     assert (found.name, set(found.env)) == ("podman", {"PATH", "CONTAINER_HOST"})
 
 
+def test_a_machine_that_is_not_alpine_is_no_root(choose: Callable[..., object], a_stack: Stack) -> None:
+    with pytest.raises(UsageError, match=r"on this machine, which is not Alpine; alpine/3\.23 takes Alpine 3\.23"):
+        choose("native", a_stack, [])
+
+
 def test_a_root_of_ones_own_is_the_sandboxs(choose: Callable[..., object], a_stack: Stack) -> None:
     with pytest.raises(UsageError, match="--rootfs is the sandbox's Alpine root, and --build-root is docker"):
         choose("docker", a_stack, [], Path("root.tar.gz"))

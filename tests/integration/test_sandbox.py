@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from pakman import command
-from pakman.buildroots import User, rootfs, unprivileged, views
+from pakman.buildroots import User, rootfs, unprivileged
+from pakman.buildroots import processes as of_roots
 from pakman.buildroots.sandbox import Confinement, Sandbox
 from pakman.errors import BuildError, UsageError
 from tests.building import must_go, private_cache, processes
@@ -129,7 +130,7 @@ def test_nothing_survives_a_run_that_was_killed(cache: Path, confinement: Confin
         assert len(mine) >= 2
         run.send_signal(number)
     must_go(lambda: mine & set(processes("sleep", nap)))
-    must_go(lambda: views.processes_in(view / "root"))
+    must_go(lambda: of_roots.in_root(view / "root"))
     assert view.exists() == (number == signal.SIGKILL)
     with Sandbox(None, cache, os.environ):
         assert not view.exists()
