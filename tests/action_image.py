@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import tarfile
 from pathlib import Path
@@ -37,17 +38,19 @@ def action_image(engine: Engine, alpine_image: str, abuild_image: str, cache: Pa
     if abuild_image and "pakman" in engine.ask("image", "inspect", "--format", "{{.Config.Entrypoint}}", abuild_image):
         return abuild_image
     made = mirror.made(cache)
+    name = hashlib.sha256(f"{PROJECT} {abuild_image}".encode()).hexdigest()[:12]
     with (cache / "mirror/building").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        base = _base(engine, abuild_image or alpine_image, made, is_bare=not abuild_image)
-        tag = f"pakman-test-{base.removeprefix('sha256:')[:12]}"
-        engine.ask("tag", base, f"alpine:{tag}")
+        base = f"alpine:pakman-test-{name}"
+        _build_base(engine, base, abuild_image or alpine_image, made, is_bare=not abuild_image)
         with mirror.served(made) as proxy:
-            arguments = [f"--build-arg={name}" for name in (f"ALPINE={tag}", f"http_proxy={proxy}")]
-            return _built(engine, "--network=host", *arguments, "--tag=pakman-test/action", str(PROJECT))
+            arguments = [f"--build-arg=ALPINE=pakman-test-{name}", f"--build-arg=http_proxy={proxy}", "--network=host"]
+            # The first stage has a name of its own for the sake of what becomes of it, see _built.
+            _built(engine, f"pakman-test/environment:{name}", *arguments, "--target=environment", str(PROJECT))
+            return _built(engine, f"pakman-test/action:{name}", *arguments, str(PROJECT))
 
 
-def _base(engine: Engine, image: str, made: mirror.Mirror, *, is_bare: bool) -> str:
+def _build_base(engine: Engine, tag: str, image: str, made: mirror.Mirror, *, is_bare: bool) -> None:
     dockerfile = f"FROM {image}\n{_ALPINE if is_bare else ''}{_BASE}"
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
@@ -59,9 +62,17 @@ def _base(engine: Engine, image: str, made: mirror.Mirror, *, is_bare: bool) -> 
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
-    return _built(engine, "--network=none", "-", context=context.getvalue())
+    _built(engine, tag, "--network=none", "-", context=context.getvalue())
 
 
-def _built(engine: Engine, *arguments: str, context: bytes = b"") -> str:
-    """Run `docker build` by the Engine's own builder, the one that is always there; return the image's id."""
-    return engine.ask("build", "--quiet", *arguments, stdin=context, env={"DOCKER_BUILDKIT": "0"}, timeout=900)
+def _built(engine: Engine, tag: str, *arguments: str, context: bytes = b"") -> str:
+    """Run `docker build` by the Engine's own builder, the one that is always there; return the image's id.
+
+    The image that had the tag before is removed: nobody would ever find it again.
+    """
+    before = engine.run("image", "inspect", "--format", "{{.Id}}", tag).stdout.decode().strip()
+    build = ["build", "--quiet", f"--tag={tag}", *arguments]
+    made = engine.ask(*build, stdin=context, env={"DOCKER_BUILDKIT": "0"}, timeout=900)
+    if before not in ("", made):
+        engine.run("image", "rm", before)
+    return made
