@@ -103,8 +103,9 @@ def _end_for_it(number: int) -> None:
     from pakman import build, github, inputs, scratch
     from pakman.errors import PakmanError
 
-    error = PakmanError(f"pakman was killed by {signal.Signals(number).name}", hint="is there enough memory?")
-    print(github.annotation("error", f"{error.message}: {error.hint}", title="pakman"), flush=True)
+    hint = "is there enough memory? the kernel kills what takes too much" if number == signal.SIGKILL else ""
+    error = PakmanError(f"pakman was killed by {signal.Signals(number).name}", hint=hint)
+    print(github.annotation("error", f"{error.message}\n{hint}".rstrip(), title="pakman"), flush=True)
     with suppress(OSError, PakmanError):
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             github.append_summary(Path(summary), github.summary([], facts={}, install=[], error=error))

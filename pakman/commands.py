@@ -69,7 +69,9 @@ def _command(argv: list[str], env: Env, results: Results | None) -> int:
 
     # A job shows GitHub's debug messages only where they are switched on for all of it.
     is_switched_on = reports.in_github(env) and env.get("RUNNER_DEBUG") == "1"
-    with trace.programs(sys.stderr, as_command=is_switched_on):
+    is_json = getattr(args, "format", "") == "json"
+    out = sys.stdout if reports.in_github(env) and not is_json else sys.stderr
+    with trace.programs(out, as_command=is_switched_on):
         return commands[args.command](args, env)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pakman import bucket, cli, commands
+from pakman import arguments, bucket, cli, command, commands
+from pakman.buildroots import unprivileged
 from pakman.repository import Repository
 from tests.repositories import repository
 from tests.test_github import parse_outputs
@@ -18,6 +21,7 @@ MANIFEST = "stack: alpine/3.23\nbuild:\n  destinations: [public]\n"
 FORK = {"pull_request": {"head": {"repo": None}, "base": {"repo": {"full_name": "acme/notes"}}}}
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "s3cr3t-of-the-tests"}
 
+become_root = commands.become_root
 Job = Callable[..., tuple[int, dict[str, str], str]]
 
 
@@ -141,6 +145,21 @@ def test_a_working_directory_is_where_paths_start(job: Job, tmp_path: Path) -> N
     status, _, summary = job("validate", "--working-directory", "nowhere")
     assert status == 2
     assert "--working-directory is 'nowhere', which is no folder to work in" in summary.replace("\\", "")
+
+
+def test_who_begins_again_as_root_is_in_the_working_directory_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[str] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(unprivileged, "as_root_of_a_namespace", lambda argv, _env: argv)
+    monkeypatch.setattr(command, "replace", lambda argv, *, env: again.extend(argv))
+    monkeypatch.chdir(tmp_path)
+    argv = ["build", "--output=x", "--working-directory=apps"]
+    args = arguments.parser().parse_args(argv, argparse.Namespace(argv=argv))
+    become_root(args, {})
+    args = arguments.parser().parse_args(again[again.index("pakman") + 1 :])
+    assert args.working_directory == tmp_path
 
 
 @pytest.mark.parametrize(("level", "said"), [("info", True), ("warning", False), ("error", False)])

@@ -343,7 +343,7 @@ def test_a_pakman_that_is_killed_leaves_nothing_of_roots(job: Job, prefix: list[
         said = process.stdout.read()
         assert process.wait(timeout=20) == 137
     must_go(lambda: running(sleep))
-    assert "::error title=pakman::pakman was killed by SIGKILL: is there enough memory?" in said
+    assert "::error title=pakman::pakman was killed by SIGKILL%0Ais there enough memory?" in said
     assert "## pakman failed" in job.summary()
     job.assert_nothing_is_roots()
 
