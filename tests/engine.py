@@ -56,6 +56,10 @@ class Engine:
         """Say whether an image is there."""
         return self.run("image", "inspect", tag).returncode == 0
 
+    def has_container(self, name: str) -> bool:
+        """Say whether a container is there, whatever its state."""
+        return self.run("container", "inspect", name).returncode == 0
+
 
 @contextmanager
 def running_engine(cache: Path) -> Iterator[Engine]:

@@ -14,10 +14,11 @@ from typing import Protocol
 import pytest
 
 from pakman import signing
-from tests import building, demo, runner
+from tests import building, demo, mirror, runner
 from tests.engine import Engine
+from tests.integration.conftest import CACHE
 from tests.machine import running_machine
-from tests.runner import Job
+from tests.runner import Job, Step
 from tests.servers import S3Server
 
 pytestmark = [pytest.mark.docker, pytest.mark.alpine, pytest.mark.s3, pytest.mark.git]
@@ -33,7 +34,7 @@ build:
     {command}
   destinations: [app]
 """
-BUILD = {"builder": "abuild" if os.environ.get("PAKMAN_TEST_ABUILD_IMAGE") else "embedded", "build-root": "docker"}
+BUILD = {"builder": "abuild" if os.environ.get("PAKMAN_TEST_ABUILD_IMAGE") else "embedded", "build-root": "native"}
 
 
 def manifest(command: str) -> str:
@@ -171,16 +172,21 @@ def test_a_problem_stands_at_its_line(make_job: MakeJob) -> None:
 
 
 # The runner sends the first, and the second where that has not ended it 7.5 seconds later (ProcessInvoker).
-@pytest.mark.parametrize("cancelled_by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("cancelled_by", "build_root"),
+    [(signal.SIGINT, "native"), (signal.SIGTERM, "native"), (signal.SIGTERM, "docker")],
+)
 def test_a_cancelled_job_leaves_nothing(
     make_job: MakeJob,
+    docker_engine: Engine,
     cancelled_by: signal.Signals,
+    build_root: str,
     shipping: dict[str, str],
     s3_server: S3Server,
 ) -> None:
     made = make_job({"instellar.yml": manifest("echo begun\nsleep 300\necho sold > app")})
     before = tree(made.workspace)
-    with made.running(shipping) as running:
+    with made.running({**shipping, "build-root": build_root, "log-level": "debug"}) as running:
         assert running.process.stdout is not None
         log = list(until("begun", running.process.stdout))
         began = time.monotonic()
@@ -189,12 +195,19 @@ def test_a_cancelled_job_leaves_nothing(
         took = time.monotonic() - began
     assert step.status == 128 + cancelled_by, step.log
     assert took < 7.5
+    assert bool(containers(step)) == (build_root == "docker")
+    assert not any(docker_engine.has_container(name) for name in containers(step))
     assert tree(made.workspace) == before
     assert made.owned_by_root() == []
     assert list(made.home.iterdir()) == []
     assert stored(s3_server, shipping) == []
     for line in shipping["signing-key"].splitlines()[1:-1]:
         assert line not in "".join(line for line in step.log.splitlines() if not line.startswith("::add-mask::"))
+
+
+def containers(step: Step) -> set[str]:
+    """Return the names of the containers that a step has had for its build, by its debug log."""
+    return set(re.findall(r"--name (pakman-[0-9a-f]{16})\b", step.log))
 
 
 def until(words: str, lines: Iterator[str]) -> Iterator[str]:
@@ -270,6 +283,24 @@ def test_a_pull_request_from_a_fork_is_built_and_not_shipped(
     assert list((made.workspace / step.outputs["package-dir"]).rglob("shop-1.0.0-r7.apk"))
     assert made.owned_by_root() == []
     assert stored(s3_server, shipping) == []
+
+
+def test_a_container_beside_the_action_builds_as_well(make_job: MakeJob, docker_engine: Engine) -> None:
+    made = make_job({"instellar.yml": SHOP})
+    step = made.step({**BUILD, "build-root": "docker", "log-level": "debug"})
+    assert step.status == 0, step.log
+    assert containers(step)
+    assert not any(docker_engine.has_container(name) for name in containers(step))
+    assert list((made.workspace / step.outputs["package-dir"]).rglob("shop-1.0.0-r7.apk"))
+    assert made.owned_by_root() == []
+
+
+def test_what_the_build_needs_comes_from_a_mirror(make_job: MakeJob) -> None:
+    needs = manifest("figlet sold > app") + "dependencies:\n  build: [figlet]\n"
+    with mirror.served(mirror.made(CACHE)) as address:
+        stacks = f'apk-mirrors = ["{address}/alpine"]\n'
+        step = make_job({"instellar.yml": needs, ".pakman.toml": stacks}).step(BUILD)
+    assert step.status == 0, step.log
 
 
 def test_a_shallow_clone_is_named_as_the_reason_of_no_version(
