@@ -37,13 +37,15 @@ def detect(
     checkout = git.find(directory, env)
     release = _release(package_release, env)
     sha = _sha(env)
-    commit = _commit(sha, checkout)
+    # What is checked out is what is built: a workflow may check out another commit than the one that started it, and
+    # after workflow_run GitHub's is the default branch's.
+    commit = checkout.commit("HEAD") if checkout is not None else None
     number, source = _version(package_version, env, checkout, commit)
     return Project(
         owner=owner,
         name=name,
         slug=slug(name),
-        commit=sha or (commit.sha if commit is not None else None),
+        commit=commit.sha if commit is not None else sha,
         commit_time=commit.time if commit is not None else _source_date_epoch(env),
         version=number,
         release=release,
@@ -108,13 +110,6 @@ def _sha(env: Mapping[str, str]) -> str | None:
     return sha
 
 
-def _commit(sha: str | None, checkout: git.Checkout | None) -> git.Commit | None:
-    if checkout is None:
-        return None
-    # A workflow may check out another commit than the one that started it; then GitHub's is not there to be asked.
-    return (checkout.commit(sha) if sha is not None else None) or checkout.commit("HEAD")
-
-
 def _source_date_epoch(env: Mapping[str, str]) -> int:
     # 0 and not the time of day: without git, too, the same files must give the same package.
     return _unsigned("SOURCE_DATE_EPOCH", env.get("SOURCE_DATE_EPOCH") or "0")
@@ -141,6 +136,8 @@ def _version(
     if package_version is not None:
         return _given(package_version), "--package-version"
     tag = env.get("GITHUB_REF_NAME", "") if env.get("GITHUB_REF_TYPE") == "tag" else ""
+    if checkout is not None and commit is not None and not _is_started_by(commit, checkout, env):
+        tag = ""
     if version.looks_like_version(tag):
         return version.from_tag(tag), f"tag {tag}"
     if checkout is None:
@@ -148,6 +145,13 @@ def _version(
     if commit is None:
         return "0.0.0", "no tag: no commit yet"
     return _from_tags(checkout, commit)
+
+
+def _is_started_by(commit: git.Commit, checkout: git.Checkout, env: Mapping[str, str]) -> bool:
+    """Say whether a commit is the one that GitHub's variables are about."""
+    sha = env.get("GITHUB_SHA")
+    # It may be that of an annotated tag.
+    return not sha or sha == commit.sha or checkout.commit(sha) == commit
 
 
 def _given(package_version: str) -> str:

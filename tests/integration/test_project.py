@@ -246,14 +246,18 @@ def test_a_worktree_without_its_repository_is_said(work: Work, tmp_path: Path) -
     assert "--project" in caught.value.hint
 
 
-def test_github_s_commit_is_asked_for_where_it_is_there(work: Work) -> None:
+def test_what_is_checked_out_is_what_is_built(work: Work) -> None:
     sha = work.commit("v1.0.0")
-    work.commit("v2.0.0")
-    found = work.detect({"GITHUB_SHA": sha})
-    assert (found.commit, found.commit_time, found.version) == (sha, FIRST, "1.0.0")
-    elsewhere = "0" * 40
-    found = work.detect({"GITHUB_SHA": elsewhere})
-    assert (found.commit, found.commit_time, found.version) == (elsewhere, FIRST + 3600, "2.0.0")
+    head = work.commit("v2.0.0")
+    # On workflow_run, and where a step checks out another ref, GitHub's commit and tag are not those of the files.
+    for started_by in (sha, "0" * 40):
+        job = {"GITHUB_SHA": started_by, "GITHUB_REF_TYPE": "tag", "GITHUB_REF_NAME": "v1.0.0"}
+        found = work.detect(job)
+        assert (found.commit, found.commit_time, found.version) == (head, FIRST + 3600, "2.0.0")
+    work.git("tag", "--annotate", "--message=x", "latest")
+    for sha in (head, work.git("rev-parse", "latest"), ""):
+        found = work.detect({"GITHUB_SHA": sha, "GITHUB_REF_TYPE": "tag", "GITHUB_REF_NAME": "v3.0.0"})
+        assert (found.version, found.version_source) == ("3.0.0", "tag v3.0.0")
 
 
 def test_no_repository_at_all(tmp_path: Path) -> None:
