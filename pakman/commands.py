@@ -15,6 +15,7 @@ from pakman import arguments, reports
 from pakman.errors import ManifestError, SigningError, UsageError
 
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
+    from pakman.bucket import Bucket
     from pakman.manifest import Manifest
     from pakman.outputs import Results
     from pakman.problems import Problem
@@ -281,8 +282,8 @@ def _cache(args: argparse.Namespace, env: Env) -> Path:
     return Path(env.get("HOME") or "/root") / ".cache" / "pakman"
 
 
-def built(args: argparse.Namespace, env: Env, progress: Progress, *, ships: bool = False) -> Repository:
-    """Validate and build; what `ships` afterwards has to be of a commit."""
+def built(args: argparse.Namespace, env: Env, progress: Progress, *, bucket: Bucket | None = None) -> Repository:
+    """Validate and build; what could not go into `bucket` afterwards is refused before the build."""
     from pakman import build, stack_commands
 
     manifest = _valid(args, env, progress)
@@ -294,11 +295,13 @@ def built(args: argparse.Namespace, env: Env, progress: Progress, *, ships: bool
         args.results.name = recipe.package_name(manifest, project)
         args.results.version = f"{project.version}-r{project.release}"
         args.results.stack = stack.name
-    if ships:
+    if bucket is not None:
         from pakman import publish
 
         publish.refuse_without_commit(project.commit, str(args.file.absolute().parent))
     key, is_throwaway = _signing_key(args, env, project, progress)
+    if bucket is not None:
+        publish.refuse_another_key(bucket, key.name, key.public_pem)
     return build.build(
         manifest,
         project,

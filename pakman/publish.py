@@ -9,6 +9,7 @@ None of these is ever replaced: machines cache them, and an index vouches for th
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
@@ -162,6 +163,14 @@ def _check(repositories: tuple[Repository, ...]) -> str:
     return refuse_without_commit(first.commit, f"what {first.directory} was built from")
 
 
+def refuse_another_key(bucket: Bucket, name: str, public_pem: bytes) -> None:
+    """Raise BucketError where the bucket has another public key of this name; said before a long build."""
+    key = bucket.location.key("keys", name)
+    there = bucket.sha256(key)
+    if there is not None and there != hashlib.sha256(public_pem).hexdigest():
+        raise _refusal(bucket, "key", key)
+
+
 def _objects(repositories: Iterable[Repository], location: Location, folder: tuple[str, ...]) -> tuple[_Object, ...]:
     """Return all that has to be in the bucket: packages, the key, indexes."""
     packages, indexes, keys = [], [], {}
@@ -230,7 +239,7 @@ def _missing(
     same = files.map(lambda item: bucket.holds(item.key, contents[item], found[item.key]), there)
     for item, holds in zip(there, same, strict=True):
         if not holds:
-            raise _refusal(bucket, item)
+            raise _refusal(bucket, item.kind, item.key)
     return [item for item in contents if item.key not in found]
 
 
@@ -244,10 +253,10 @@ _REFUSALS = {
 }
 
 
-def _refusal(bucket: Bucket, item: _Object) -> BucketError:
+def _refusal(bucket: Bucket, kind: str, key: str) -> BucketError:
     return BucketError(
-        f"{item.key} is in s3://{bucket.location.name} already, with other bytes: nothing was overwritten",
-        hint=_REFUSALS[item.kind],
+        f"{key} is in s3://{bucket.location.name} already, with other bytes: nothing was overwritten",
+        hint=_REFUSALS[kind],
     )
 
 
@@ -265,7 +274,7 @@ def _store(
         before_it_shows=all_checked.result,
     )
     if outcome == "different":
-        raise _refusal(bucket, item)
+        raise _refusal(bucket, item.kind, item.key)
     return outcome == "stored"
 
 

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, env: Env) -> int:
             args.signing_key, env = None, {**env, "PAKMAN_SIGNING_KEY": ""}
         else:
             bucket = _ready(args, env)
-    repository = commands.built(args, env, progress, ships=bucket is not None)
+    repository = commands.built(args, env, progress, bucket=bucket)
     results.repositories = (repository,)
     if not repository.packages:
         return 0  # the build has said why

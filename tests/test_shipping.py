@@ -54,8 +54,8 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
     """What a build was asked for, in place of one."""
     asked: list[dict[str, Any]] = []
 
-    def build(_args: object, env: dict[str, str], _progress: object, *, ships: bool = False) -> Repository:
-        asked.append({"ships": ships, "key": env.get("PAKMAN_SIGNING_KEY", "")})
+    def build(_args: object, env: dict[str, str], _progress: object, *, bucket: object = None) -> Repository:
+        asked.append({"ships": bucket is not None, "key": env.get("PAKMAN_SIGNING_KEY", "")})
         return repository(tmp_path / "packages", {"notes": b"any"})
 
     monkeypatch.setattr(commands, "built", build)

@@ -165,6 +165,10 @@ class Bucket:
         noted = (self._head(key) or {}).get("Metadata", {}).get("sha256")
         return (noted or self._read_sha256(key)) == content.sha256
 
+    def sha256(self, key: str) -> str | None:
+        """Return the SHA-256 of an object, in hex, which is read for it; None where it is not there."""
+        return None if self.head(key) is None else self._read_sha256(key)
+
     def _read_sha256(self, key: str) -> str:
         digest = hashlib.sha256()
         with failures.told(self._access, key):

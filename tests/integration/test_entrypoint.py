@@ -263,6 +263,21 @@ def test_what_is_wrong_is_an_annotation_and_a_summary(
         assert secret not in job.summary() + job.file("outputs").read_text()
 
 
+def test_another_key_of_the_same_name_is_said_before_the_build(
+    job: Job, shipping: dict[str, str], s3_server: S3Server
+) -> None:
+    name = shipping["bucket"].removeprefix("s3://")
+    s3_server.client().put_object(Bucket=name, Key="apk/keys/acme-shop.rsa.pub", Body=b"another")
+    job.commit("    mkdir out; echo hello > out/page")
+    status, said = job.run(inputs=shipping)
+    assert status == 6, said
+    assert "::group::" not in said
+    (error,) = (message for name, _, message in commands(said) if name == "error")
+    assert "apk/keys/acme-shop.rsa.pub is in s3://" in error
+    assert "Sign with the key that was used before" in error
+    assert "--prefix" in error
+
+
 def test_problems_of_the_manifest_are_annotations_on_its_lines(job: Job) -> None:
     job.commit("    true", biuld="1")
     status, said = job.run(inputs={"command": "validate"})
