@@ -24,6 +24,49 @@ ARCHITECTURES_ELSEWHERE = {
 """What Docker, Debian and GitHub call them."""
 
 
+PACKAGES_ELSEWHERE = {
+    "awscli": "aws-cli",
+    "build-essential": "build-base",
+    "bundler": "ruby-bundler",
+    "chromium-browser": "chromium",
+    "chromium-driver": "chromium-chromedriver",
+    "default-jdk": "openjdk21",
+    "default-jre": "openjdk21-jre",
+    "default-jre-headless": "openjdk21-jre-headless",
+    "default-libmysqlclient-dev": "mariadb-dev",
+    "default-mysql-client": "mariadb-client",
+    "golang": "go",
+    "golang-go": "go",
+    "libbz2-dev": "bzip2-dev",
+    "libcurl4-openssl-dev": "curl-dev",
+    "libicu-dev": "icu-dev",
+    "libjpeg62-turbo-dev": "libjpeg-turbo-dev",
+    "liblzma-dev": "xz-dev",
+    "libmysqlclient-dev": "mariadb-dev",
+    "libncurses-dev": "ncurses-dev",
+    "libpq5": "libpq",
+    "libreadline-dev": "readline-dev",
+    "libsqlite3-dev": "sqlite-dev",
+    "libssl-dev": "openssl-dev",
+    "libvips-dev": "vips-dev",
+    "libvips42": "vips",
+    "libxslt1-dev": "libxslt-dev",
+    "libyaml-dev": "yaml-dev",
+    "nodejs-npm": "npm",
+    "pkg-config": "pkgconf",
+    "python3-pip": "py3-pip",
+    "python3-setuptools": "py3-setuptools",
+    "python3-venv": "python3",
+    "rustc": "rust",
+    "sqlite3": "sqlite",
+    "xz-utils": "xz",
+    "yarnpkg": "yarn",
+    "zlib1g": "zlib",
+    "zlib1g-dev": "zlib-dev",
+}
+"""What Debian calls packages that Alpine has by another name only; nodejs-npm is Alpine's own of years ago."""
+
+
 def _words(*lines: str) -> frozenset[str]:
     return frozenset(word for line in lines for word in line.split())
 

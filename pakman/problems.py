@@ -35,8 +35,8 @@ ERRORS = (
 )
 """The codes of errors, as words."""
 WARNINGS = (
-    "blank-in-binary hook-other-service name-differs no-main-kit no-stack services-dependencies stack-end-of-life "
-    "stop-in-post-deinstall unknown-service-mode"
+    "blank-in-binary debian-name hook-other-service name-differs no-main-kit no-stack program-elsewhere "
+    "services-dependencies shell-in-call stack-end-of-life stop-in-post-deinstall unknown-service-mode"
 )
 """The codes of warnings, as words."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from pakman import names, stack
 from pakman.stack import Stack
+from pakman.validation import programs
 from pakman.validation.checks import fault, is_main
 from pakman.validation.yaml_tree import Fault, Node, quoted, shown
 
@@ -21,7 +22,8 @@ def warnings(
     yield from _stack(root, today, stacks)
     yield from _name(root, repository)
     yield from _service_dependencies(root)
-    yield from _binaries(root)
+    yield from programs.warnings(root, _package(root, repository))
+    yield from _debian(root)
     yield from _main_kit(root)
     yield from _service_modes(root)
     yield from _hooks(root, lines, repository)
@@ -67,22 +69,20 @@ def _service_dependencies(root: Node) -> Iterator[Fault]:
         yield fault(place, ["dependencies", "runtime"], "services-dependencies", message, hint)
 
 
-def _binaries(root: Node) -> Iterator[Fault]:
-    """A file's name may have a blank in it; more often a whole command line was written there."""
-    for key, call in (("services", "`start: {{call: {}}}`"), ("commands", "`call: {}`")):
-        for index, item in root.mapping("run").items(key, dict):
-            node = item.text("binary")
-            program, _, arguments = node.value.partition(" ") if node is not None else ("", "", "")
-            if node is not None and arguments:
-                message = f"`run.{key}[{index}].binary` is a file's name, and {quoted(node.value)} has a blank in it"
-                hint = f"if it is a program with its arguments, write `binary: {shown(program)}` and "
-                yield fault(
-                    node,
-                    ["run", key, index, "binary"],
-                    "blank-in-binary",
-                    message,
-                    hint + call.format(shown(arguments)),
-                )
+def _package(root: Node, repository: str | None) -> str:
+    node = root.mapping("run").text("name")
+    return node.value if node is not None else names.slug(repository or "") or "NAME"
+
+
+def _debian(root: Node) -> Iterator[Fault]:
+    for key in ("build", "runtime"):
+        for index, node in root.mapping("dependencies").items(key, str):
+            alpine = names.PACKAGES_ELSEWHERE.get(names.dependency_name(node.value))
+            if alpine is not None:
+                path: list[str | int] = ["dependencies", key, index]
+                message = f"{quoted(node.value)} is a name of Debian's; Alpine's package is called {alpine}"
+                hint = f"write {alpine}; https://pkgs.alpinelinux.org/packages finds the others"
+                yield fault(node, path, "debian-name", message, hint)
 
 
 def _main_kit(root: Node) -> Iterator[Fault]:
