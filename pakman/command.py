@@ -54,6 +54,12 @@ def how_it_ended(status: int) -> str:
     return f"exit status {status}"
 
 
+def why_it_failed(done: Completed) -> str:
+    """Return the last line that a program wrote to stderr, else how it ended."""
+    lines = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines()]
+    return next((line for line in reversed(lines) if line), how_it_ended(done.status))
+
+
 def capture(
     argv: Sequence[str],
     *,

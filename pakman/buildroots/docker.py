@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import subprocess
 import tarfile
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Self
 
 from pakman import command, scratch
-from pakman.buildroots import BUILD_USER, TOP, User, apk_add, rootfs, set_up
+from pakman.buildroots import User, rootfs, set_up
 from pakman.buildroots.capabilities import INSTALL, Capability
 from pakman.buildroots.engine import Engine, last_line
+from pakman.buildroots.verbs import ENV, Verbs
 from pakman.errors import BuildError
 from pakman.stack import ROOTS_OWN
-
-_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
-"""For what pakman itself runs in the root."""
 
 # kill(2) of -1 spares the caller and the first process, which here are the same; it fails once nobody else is there.
 # What it killed has to be waited for, which the shell does while it waits for a program of its own.
@@ -42,7 +38,7 @@ while read -r token; do
 done
 """
 _CAPABILITIES = INSTALL | {Capability.CAP_KILL}
-"""A container has one set for all that root does in it; and its first process ends those of every user."""
+"""Its first process ends those of every user."""
 _XATTR = "SCHILY.xattr."
 _NOT_STARTED = 125
 """The engine's own exit status where the container's is not to be had."""
@@ -50,14 +46,12 @@ _PATIENCE = 20.0
 """Seconds that a container has to go by itself."""
 
 
-class Docker:
+class Docker(Verbs):
     """A build root in a container of `image`, which is there already; `cache` has room for what is copied out.
 
     `repositories` as in Stack: where packages come from; `on_warning` hears of those that cannot be reached.
     """
 
-    release: str
-    arch: str
     name: str
     """The container's."""
 
@@ -70,11 +64,11 @@ class Docker:
         repositories: Sequence[tuple[str, ...]] = (ROOTS_OWN,),
         on_warning: Callable[[str], None] = lambda _: None,
     ) -> None:
+        super().__init__(repositories, on_warning)
+        self._room = f"where {engine.name} keeps its containers"
         self._engine = engine
         self._image = image
         self._cache = cache
-        self._repositories = repositories
-        self._on_warning = on_warning
         self.name = f"pakman-{secrets.token_hex(8)}"
 
     def __enter__(self) -> Self:
@@ -96,60 +90,6 @@ class Docker:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    @property
-    def build_user_id(self) -> int:
-        """The uid of the unprivileged user."""
-        return self._ids[0]
-
-    @property
-    def build_group_id(self) -> int:
-        """The gid of the unprivileged user."""
-        return self._ids[1]
-
-    def call(
-        self,
-        argv: Sequence[str],
-        *,
-        user: User,
-        env: Mapping[str, str],
-        cwd: PurePosixPath = TOP,
-        on_line: Callable[[str], None],
-    ) -> int:
-        """Run a program in the container; see BuildRoot."""
-        return self._stream(argv, user, env, cwd, on_line)
-
-    def add_packages(self, words: Sequence[str], on_line: Callable[[str], None]) -> None:
-        """Add packages with the container's own apk; see BuildRoot."""
-
-        def run(argv: Sequence[str]) -> tuple[int, list[str]]:
-            said: list[str] = []
-            return self._stream(argv, "root", _ENV, TOP, said.append), said
-
-        self._repositories = apk_add.add(
-            words, run, on_line, release=self.release, repositories=self._repositories, on_warning=self._on_warning
-        )
-
-    def copy_in(self, tar: IO[bytes], directory: PurePosixPath, *, user: User) -> None:
-        """Unpack a tar stream into a directory, which is made, as this user."""
-        said: list[str] = []
-        make = ["/bin/sh", "-ec", 'mkdir -p "$1"; chown "$2" "$1"', "sh", str(directory)]
-        status = self._stream([*make, BUILD_USER if user == "build" else "root"], "root", _ENV, TOP, said.append)
-        if status == 0:
-            unpack = ["tar", "-x", "-f", "-", "-C", str(directory)]
-            with command.fed(lambda pipe: shutil.copyfileobj(tar, pipe, 1 << 20)) as stdin:
-                status = self._stream(unpack, user, _ENV, TOP, said.append, stdin)
-        if status != 0:
-            reason = "".join(said[-1:]) or command.how_it_ended(status)
-            raise BuildError(
-                f"{directory} cannot be filled in the build root: {reason}",
-                hint=f"is there room left where {self._engine.name} keeps its containers?",
-            )
-
-    def copy_out(self, directory: PurePosixPath) -> IO[bytes]:
-        """Return a tar stream of a directory's content."""
-        argv = ["/usr/bin/env", "-i", *_assignments(_ENV), "tar", "-c", "-f", "-", "-C", str(directory), "."]
-        return self._saved(self._engine.order("exec", "--user", "0:0", self.name, *argv), directory)
-
     @contextmanager
     def tree(self, directory: PurePosixPath) -> Iterator[Path]:
         """Yield a copy of a directory, made by the engine: unlike busybox's tar, it knows extended attributes."""
@@ -160,9 +100,10 @@ class Docker:
             copy = scratch.make(copies, "tree-")
         except OSError as error:
             raise BuildError(f"{copies} cannot be written: {error.strerror or error}", hint=rootfs.ROOM) from error
+        order = self._engine.order("cp", f"{self.name}:{directory}", "-")
         try:
             try:
-                with self._saved(self._engine.order("cp", f"{self.name}:{directory}", "-"), directory) as stream:
+                with self._saved(order, self._engine.env, directory) as stream:
                     _unpack(stream, copy.path)
             except (OSError, tarfile.TarError) as error:
                 raise BuildError(f"{directory} cannot be copied to {copies}: {error}", hint=rootfs.ROOM) from error
@@ -186,7 +127,7 @@ class Docker:
             *("--log-driver", "none"),
             # A build must not find out what the machine is called, and put it into a package.
             *("--hostname", "pakman", "--user", "0:0", "--workdir", "/", "--entrypoint", "/usr/bin/env", self._image),
-            *("-i", *_assignments(_ENV), "/bin/sh", "-c", f"{set_up.SCRIPT}\necho {self.name}\n{_FIRST_PROCESS}"),
+            *("-i", *_assignments(ENV), "/bin/sh", "-c", f"{set_up.SCRIPT}\necho {self.name}\n{_FIRST_PROCESS}"),
         )
 
     def _ready(self) -> set_up.Readiness:
@@ -208,7 +149,7 @@ class Docker:
             yield text
         self._process.wait()
 
-    def _kill_all(self) -> None:
+    def _end(self) -> None:
         """Kill every process in the container, return when they are gone; raise BuildError where it is itself gone."""
         token = secrets.token_hex(8)
         with suppress(BrokenPipeError):
@@ -234,39 +175,28 @@ class Docker:
         if self._process.returncode != 0:
             self._engine.ask("rm", "--force", self.name)
 
-    def _stream(
+    def _entry(
         self,
         argv: Sequence[str],
         user: User,
+        capabilities: Collection[Capability],
         env: Mapping[str, str],
         cwd: PurePosixPath,
-        on_line: Callable[[str], None],
-        stdin: IO[bytes] | None = None,
-    ) -> int:
+        *,
+        is_tar: bool = False,
+    ) -> tuple[Sequence[str], Mapping[str, str]]:
+        del capabilities  # a container has one set for all that root does in it
         words = ["/usr/bin/env", "-i", *_assignments({**env, "PWD": str(cwd)}), *argv]
+        ids = self._ids if user == "build" else (0, 0)
         entry = self._engine.order(
-            *("exec", *(["--interactive"] if stdin is not None else [])),
-            *("--user", "0:0" if user == "root" else f"{self._ids[0]}:{self._ids[1]}", "--workdir", str(cwd)),
-            *(self.name, *_becoming(words)),
+            *("exec", *(["--interactive"] if is_tar else []), "--user", f"{ids[0]}:{ids[1]}", "--workdir", str(cwd)),
+            *(self.name, *_becoming(words, is_tar=is_tar)),
         )
-        try:
-            return command.stream(entry, env=self._engine.env, on_line=on_line, stdin=stdin)
-        finally:
-            self._kill_all()
-
-    def _saved(self, argv: Sequence[str], directory: PurePosixPath) -> IO[bytes]:
-        """Return what a command wrote; raise BuildError where it failed to read a directory."""
-        stream = tempfile.TemporaryFile()  # noqa: SIM115  (handed over open)
-        done = command.save(argv, env=self._engine.env, stdout=stream)
-        if done.status != 0:
-            stream.close()
-            raise BuildError(f"{directory} cannot be read from the build root: {last_line(done)}")
-        stream.seek(0)
-        return stream
+        return entry, self._engine.env
 
     def _must_be_a_directory(self, directory: PurePosixPath) -> None:
         check = ["/bin/sh", "-c", 'test -d "$1" && test "$(readlink -f "$1")" = "$1"', "sh", str(directory)]
-        if self._stream(check, "root", _ENV, TOP, lambda _: None) != 0:
+        if self.call(check, user="root", env=ENV, on_line=lambda _: None) != 0:
             raise BuildError(f"{directory} in the build root is not the directory that it has to be")
 
 
@@ -274,15 +204,15 @@ def _assignments(env: Mapping[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in env.items()]
 
 
-def _becoming(words: Sequence[str]) -> list[str]:
-    """Return the shell that becomes the program `words`, with stdout and stderr as one: the engine would mix them up.
+def _becoming(words: Sequence[str], *, is_tar: bool) -> list[str]:
+    """Return the shell that becomes the program `words`; its stdout and stderr are one: the engine would mix them up.
 
     The engine's API is JSON: what is not UTF-8 does not come through, and is spelled out in the shell's text.
     """
     parts = ['"$@"']
     if any("\udc80" <= character <= "\udcff" for word in words for character in word):
         parts = [f'"${{{number}}}"' if _is_text(word) else _octal(word) for number, word in enumerate(words, 1)]
-    script = f"umask 022; exec {' '.join(parts)} 2>&1"
+    script = f"umask 022; exec {' '.join(parts)}{'' if is_tar else ' 2>&1'}"
     return ["/bin/sh", "-c", script, "sh", *(word if _is_text(word) else "" for word in words)]
 
 

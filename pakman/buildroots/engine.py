@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pakman import command
@@ -93,6 +93,5 @@ def image(engine: Engine, candidates: Sequence[str], on_warning: Callable[[str],
 
 def last_line(done: command.Completed) -> str:
     """Return why an order failed: the last line that the engine wrote."""
-    lines: Iterator[str] = reversed(done.stderr.decode("utf-8", "replace").splitlines())
-    reason = next((line.strip() for line in lines if line.strip()), command.how_it_ended(done.status))
+    reason = command.why_it_failed(done)
     return reason.removeprefix("Error response from daemon: ").removeprefix("Error: ")[:500]

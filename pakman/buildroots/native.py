@@ -12,9 +12,7 @@ import fcntl
 import json
 import os
 import secrets
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,16 +21,15 @@ from types import TracebackType
 from typing import IO, Self
 
 from pakman import command, scratch
-from pakman.buildroots import BUILD_USER, TOP, User, apk_add, chroot, processes, set_up, views
-from pakman.buildroots.capabilities import BUILD, INSTALL, PACKAGE, Capability
-from pakman.errors import BuildError, UsageError
+from pakman.buildroots import BUILD_USER, User, chroot, processes, set_up, views
+from pakman.buildroots.capabilities import Capability
+from pakman.buildroots.verbs import ENV, Verbs
+from pakman.errors import UsageError
 from pakman.stack import ROOTS_OWN
 
 STATE = Path("/run/pakman")
 """Where a build writes down what it changes, for its own user's eyes only; its lock keeps a second build waiting."""
 
-_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
-"""For what pakman itself runs in the root."""
 _HERE = Path("/")
 _DATABASES = ("passwd", "passwd-", "shadow", "shadow-", "group", "group-", "subuid", "subgid")
 _APK_FILES = ("etc/apk/world", "etc/apk/repositories")
@@ -68,15 +65,12 @@ def secret_places(env: Mapping[str, str]) -> list[Path]:
     return found
 
 
-class Native:
+class Native(Verbs):
     """A build root that is this machine. `cache` has room for what is kept; nobody but root gets into `hidden`.
 
     `repositories` as in Stack: where packages come from. `on_notice` hears why it takes its time, `on_warning` of
     repositories that cannot be reached.
     """
-
-    release: str
-    arch: str
 
     def __init__(
         self,
@@ -87,13 +81,12 @@ class Native:
         on_notice: Callable[[str], None] = lambda _: None,
         on_warning: Callable[[str], None] = lambda _: None,
     ) -> None:
+        super().__init__(repositories, on_warning)
+        self._room = "on this machine"
         self._cache = cache
         self._hidden = hidden
-        self._repositories = repositories
         self._on_notice = on_notice
-        self._on_warning = on_warning
         self._kept: tuple[PurePosixPath, Path] | None = None
-        self._ids = (0, 0)
 
     def __enter__(self) -> Self:
         if os.geteuid() != 0:
@@ -117,70 +110,16 @@ class Native:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    @property
-    def build_user_id(self) -> int:
-        """The uid of the unprivileged user."""
-        return self._ids[0]
-
-    @property
-    def build_group_id(self) -> int:
-        """The gid of the unprivileged user."""
-        return self._ids[1]
-
-    def call(
-        self,
-        argv: Sequence[str],
-        *,
-        user: User,
-        env: Mapping[str, str],
-        cwd: PurePosixPath = TOP,
-        on_line: Callable[[str], None],
-    ) -> int:
-        """Run a program; see BuildRoot."""
-        return self._stream(argv, user, PACKAGE if user == "root" else BUILD, env, cwd, on_line)
-
-    def add_packages(self, words: Sequence[str], on_line: Callable[[str], None]) -> None:
-        """Add packages with this machine's apk, until the build ends; see BuildRoot."""
-
-        def run(argv: Sequence[str]) -> tuple[int, list[str]]:
-            said: list[str] = []
-            return self._stream(argv, "root", INSTALL, _ENV, TOP, said.append), said
-
-        self._repositories = apk_add.add(
-            words, run, on_line, release=self.release, repositories=self._repositories, on_warning=self._on_warning
-        )
-
     def copy_in(self, tar: IO[bytes], directory: PurePosixPath, *, user: User) -> None:
-        """Unpack a tar stream into a directory, which is made, as this user."""
+        """Unpack a tar stream into a directory, which is made and, where it was not there, taken away in the end."""
         self._before.note_absent(_HERE / directory)
-        said: list[str] = []
-        make = ["/bin/sh", "-ec", 'mkdir -p "$1"; chown "$2" "$1"', "sh", str(directory)]
-        owner = BUILD_USER if user == "build" else "root"
-        status = self._stream([*make, owner], "root", PACKAGE, _ENV, TOP, said.append)
-        if status == 0:
-            unpack = ["tar", "-x", "-f", "-", "-C", str(directory)]
-            with command.fed(lambda pipe: shutil.copyfileobj(tar, pipe, 1 << 20)) as stdin:
-                capabilities = PACKAGE if user == "root" else BUILD
-                status = self._stream(unpack, user, capabilities, _ENV, TOP, said.append, stdin)
-        if status != 0:
-            reason = "".join(said[-1:]) or command.how_it_ended(status)
-            raise BuildError(
-                f"{directory} cannot be filled in the build root: {reason}", hint="is there room left on this machine?"
-            )
+        super().copy_in(tar, directory, user=user)
 
     def copy_out(self, directory: PurePosixPath) -> IO[bytes]:
-        """Return a tar stream of a directory's content."""
+        """Return a tar stream of a directory's content; a link in its path may have been put there by the build."""
         if (_HERE / directory).is_dir():
             views.inside(_HERE, directory)
-        stream = tempfile.TemporaryFile()  # noqa: SIM115  (handed over open)
-        argv = self._entry(["tar", "-c", "-f", "-", "-C", str(directory), "."], "root", PACKAGE, TOP)
-        done = command.save(argv, env=_ENV, stdout=stream)
-        if done.status != 0:
-            stream.close()
-            reason = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-            raise BuildError(f"{directory} cannot be read from the build root: {reason}")
-        stream.seek(0)
-        return stream
+        return super().copy_out(directory)
 
     @contextmanager
     def tree(self, directory: PurePosixPath) -> Iterator[Path]:
@@ -198,7 +137,7 @@ class Native:
             if self._kept is not None:
                 directory, kept = self._kept
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                command.capture(["cp", "-a", str(_HERE / directory), str(kept)], env=_ENV)
+                command.capture(["cp", "-a", str(_HERE / directory), str(kept)], env=ENV)
         finally:
             _undo()
 
@@ -211,34 +150,28 @@ class Native:
 
     def _set_up(self) -> None:
         said: list[str] = []
-        status = command.stream(["/bin/sh", "-c", set_up.SCRIPT], env=_ENV, on_line=said.append)
+        status = command.stream(["/bin/sh", "-c", set_up.SCRIPT], env=ENV, on_line=said.append)
         ready = set_up.read(said, status, hint="is this machine Alpine, and may root of it make a user?")
         self.release, self.arch = ready.release, ready.arch
         self._ids = (ready.uid, ready.gid)
         self._before.note_user(ready.uid, ready.gid)
 
-    def _stream(
+    def _end(self) -> None:
+        processes.kill(lambda: processes.of_group(self._ids[1]))
+
+    def _entry(
         self,
         argv: Sequence[str],
         user: User,
         capabilities: Collection[Capability],
         env: Mapping[str, str],
         cwd: PurePosixPath,
-        on_line: Callable[[str], None],
-        stdin: IO[bytes] | None = None,
-    ) -> int:
-        try:
-            status = command.stream(self._entry(argv, user, capabilities, cwd), env=env, on_line=on_line, stdin=stdin)
-            # As a shell has it.
-            return status if status >= 0 else 128 - status
-        finally:
-            processes.kill(lambda: processes.of_group(self._ids[1]))
-
-    def _entry(
-        self, argv: Sequence[str], user: User, capabilities: Collection[Capability], cwd: PurePosixPath
-    ) -> list[str]:
+        *,
+        is_tar: bool = False,
+    ) -> tuple[Sequence[str], Mapping[str, str]]:
+        del is_tar  # all programs have the streams that they are given here
         ids = self._ids if user == "build" else (0, 0)
-        return chroot.entry(_HERE, argv, ids=ids, group=self._ids[1], capabilities=capabilities, cwd=cwd)
+        return chroot.entry(_HERE, argv, ids=ids, group=self._ids[1], capabilities=capabilities, cwd=cwd), env
 
 
 @contextmanager
@@ -316,7 +249,7 @@ def _undo() -> None:
     # Packages before users: their scripts may need them to go.
     changed = [path for path in before["files"] if _restored(path, before["files"][path], only=_APK_FILES)]
     if "etc/apk/world" in changed:
-        command.capture(_AGREE, env=_ENV)
+        command.capture(_AGREE, env=ENV)
     for path, content in before["files"].items():
         _restored(path, content)
     for path, mode in before["modes"].items():
