@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pakman import stack
 from pakman.errors import UsageError
 from pakman.problems import Problem
 from pakman.stack import STACKS, Stack
@@ -36,7 +37,7 @@ def validate(file: Path, *, repository: str | None, today: datetime.date, stacks
 
     Raises UsageError where the file cannot be read.
     """
-    content = _content(file)
+    content = _content(file, today)
     source = content.removeprefix(BOM_UTF8).decode(errors="replace")
     try:
         root, faults = _tree(content)
@@ -60,12 +61,30 @@ def _problems(file: Path, severity: Literal["error", "warning"], faults: Iterabl
         yield Problem(str(file), line, column, path, severity, code, message, hint)
 
 
-def _content(file: Path) -> bytes:
+_FIRST = """\
+stack: {stack}
+dependencies:
+  build: [nodejs, npm]
+  runtime: [nodejs, curl]
+build:
+  command: npm ci
+  destinations: ["*"]
+run:
+  services:
+    - name: web
+      path: /usr/bin
+      binary: node
+      start:
+        call: server.js"""
+
+
+def _content(file: Path, today: datetime.date) -> bytes:
     try:
         with file.open("rb") as stream:
             return stream.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        hint = "run pakman in the folder that has the manifest, or give the manifest's path"
+        hint = "run pakman in the folder that has the manifest, or give its path; for the first one, write into it:\n"
+        hint += _FIRST.format(stack=stack.newest_supported(today).name)
         raise UsageError(f"there is no manifest {file}", hint=hint) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no path"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from jsonschema import Draft202012Validator
 
 from pakman import names
-from pakman.validation import old_dialect
+from pakman.validation import familiar, old_dialect
 from pakman.validation.schema import Schema
 from pakman.validation.yaml_reader import reading
 from pakman.validation.yaml_tree import Fault, Node, path_text, quoted, shown
@@ -88,6 +88,9 @@ def _unknown_key(node: Node, key: str, violation: _Violation, schema: Schema, ro
     path = [*violation.path, key]
     name = path_text(path)
     place, known = node.keys[key], violation.schema["properties"]
+    elsewhere = familiar.hint(path, node.entries[key].value, root)
+    if elsewhere is not None:
+        return _fault(place, path, ("unknown-key", f"`{name}` is no key of a manifest", elsewhere))
     old = old_dialect.hint(name, node.entries[key], root)
     if old is not None:
         return _fault(place, path, ("old-key", f"`{name}` is how manifests were written years ago", old))
@@ -135,7 +138,7 @@ def _type(violation: _Violation, node: Node, name: str) -> Words:
             hint = f"write the stack's whole name: alpine/{shown(written)}"
         return "yaml-trap", f"{name} must be a text, and `{shown(written)}` is read as {reading(node)}", hint
     found = _found(value)
-    return "wrong-type", f"{name} must be {wanted}, and is {found}", _type_hint(kinds, value)
+    return "wrong-type", f"{name} must be {wanted}, and is {found}", _type_hint(kinds, value, violation.path)
 
 
 def _found(value: Any) -> str:
@@ -144,9 +147,12 @@ def _found(value: Any) -> str:
     return "a list" if isinstance(value, list) else "a mapping" if isinstance(value, dict) else f"`{shown(str(value))}`"
 
 
-def _type_hint(kinds: list[str], value: Any) -> str:
+def _type_hint(kinds: list[str], value: Any, path: list[str | int]) -> str:
     if "array" in kinds and not isinstance(value, dict | list):
         return f"write it as a list, in a line of its own: - {value if isinstance(value, int) else quoted(str(value))}"
+    if "array" in kinds and {"services", "commands"} & set(path[-1:]):
+        named = next(iter(value), "web") if isinstance(value, dict) else "web"
+        return f"it is a list, and names are values in it: begin each item with `- name: {shown(named)}`"
     if "array" in kinds:
         return "begin each of its items with `- `"
     if "object" in kinds and isinstance(value, list):

@@ -27,6 +27,8 @@ def line(start: str, call: str, program: str) -> str:
     What was handed to the program as it stands still is.
     """
     words = [word if is_meant else shlex.join(shlex.split(word)) for word, is_meant in _words(call, program)]
+    if "$(" in call or "`" in call:
+        words = [call]  # a command with blanks in it is not one of these words
     # The shell makes way for the program, which then gets the signals; unless something comes after it.
     is_last = not any(re.search("^[;&|]+$|;$", word) for word in for_shell(call, program))
     return " ".join([*(["exec"] if is_last else []), start, *words])
