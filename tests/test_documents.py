@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pakman import __version__, arguments, errors
+from pakman import __version__, arguments, errors, manifest, service
+from tests.manifests import TODAY
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
+APPLICATIONS = re.findall(r"```yaml\n(.*?)```", README.split("## Your application")[1].split("\n## ")[0], re.DOTALL)
 HELP = arguments.parser().format_help()
 
 
@@ -55,7 +57,10 @@ def test_the_readme_names_no_other_command() -> None:
 
 def test_every_flag_in_the_readme_exists() -> None:
     everything = HELP + "".join(commands().values())
-    for flag in set(re.findall(r"--[a-z][a-z-]+", README)):
+    text = README
+    for application in APPLICATIONS:  # npm's flags and bundler's
+        text = text.replace(application, "")
+    for flag in set(re.findall(r"--[a-z][a-z-]+", text)):
         assert flag in everything, flag
 
 
@@ -64,6 +69,19 @@ def test_the_readme_has_every_key_of_the_manifest() -> None:
     section = README.split("## The manifest")[1].split("### ")[0]
     documented = {key for row in rows(section) for key in re.findall(r"`([a-z_]+)`", row)}
     assert documented == set(schema["properties"])
+
+
+@pytest.mark.parametrize("text", APPLICATIONS, ids=["node", "rails", "python", "go", "static"])
+def test_every_manifest_in_the_readme_is_right(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "instellar.yml"
+    file.write_text(text)
+    reading = manifest.read(file, repository=None, today=TODAY)
+    assert reading.problems == ()
+    assert reading.manifest is not None
+    # Its programs are its own where the text says that they are.
+    name = reading.manifest.run.name if reading.manifest.run is not None else None
+    for program in service.own_programs(reading.manifest, name or ""):
+        assert Path(program).name in ("jobs", "rails", "notes")
 
 
 @pytest.mark.parametrize("text", [HELP, *commands().values()], ids=["pakman", *commands()])
