@@ -35,14 +35,16 @@ def action_image(engine: Engine, alpine_image: str, abuild_image: str, cache: Pa
     `abuild_image` names an image with real abuild to build on, or the action's image itself; "" is `alpine_image`,
     with a stand-in for abuild.
     """
-    if abuild_image and "pakman" in engine.ask("image", "inspect", "--format", "{{.Config.Entrypoint}}", abuild_image):
-        return abuild_image
+    image = abuild_image or alpine_image
+    is_whole = "pakman" in engine.ask("image", "inspect", "--format", "{{.Config.Entrypoint}}", image)
     made = mirror.made(cache)
     name = hashlib.sha256(f"{PROJECT} {abuild_image}".encode()).hexdigest()[:12]
     with (cache / "mirror/building").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         base = f"alpine:pakman-test-{name}"
-        _build_base(engine, base, abuild_image or alpine_image, made, is_bare=not abuild_image)
+        made_base = _build_base(engine, base, image, made, is_bare=not abuild_image)
+        if is_whole:
+            return made_base
         with mirror.served(made) as proxy:
             arguments = [f"--build-arg=ALPINE=pakman-test-{name}", f"--build-arg=http_proxy={proxy}", "--network=host"]
             # The first stage has a name of its own for the sake of what becomes of it, see _built.
@@ -50,7 +52,7 @@ def action_image(engine: Engine, alpine_image: str, abuild_image: str, cache: Pa
             return _built(engine, f"pakman-test/action:{name}", *arguments, str(PROJECT))
 
 
-def _build_base(engine: Engine, tag: str, image: str, made: mirror.Mirror, *, is_bare: bool) -> None:
+def _build_base(engine: Engine, tag: str, image: str, made: mirror.Mirror, *, is_bare: bool) -> str:
     dockerfile = f"FROM {image}\n{_ALPINE if is_bare else ''}{_BASE}"
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
@@ -62,7 +64,7 @@ def _build_base(engine: Engine, tag: str, image: str, made: mirror.Mirror, *, is
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
-    _built(engine, tag, "--network=none", "-", context=context.getvalue())
+    return _built(engine, tag, "--network=none", "-", context=context.getvalue())
 
 
 def _built(engine: Engine, tag: str, *arguments: str, context: bytes = b"") -> str:

@@ -64,8 +64,11 @@ def made(cache: Path) -> Mirror:
     with (cache / "mirror/lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
+            # What is there was made of something older, or not to the end.
+            for old in folder.parent.iterdir():
+                if old.is_dir():
+                    shutil.rmtree(old)
             making = folder.with_suffix(".making")
-            shutil.rmtree(making, ignore_errors=True)
             _make(making, git, docker, krunner)
             shutil.rmtree(making / "trees")
             making.rename(folder)
