@@ -182,6 +182,10 @@ def _stop(state: Path) -> None:
         time.sleep(0.05)
     if _runs(pid):
         os.kill(pid, signal.SIGKILL)
+    # The host's network, as containers had it, stays mounted.
+    for mounted in (state / "exec/netns").glob("*"):
+        subprocess.run(["umount", str(mounted)], check=False, capture_output=True)
+    shutil.rmtree(state / "exec", ignore_errors=True)
 
 
 def _runs(pid: int) -> bool:
