@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Literal
@@ -10,7 +11,7 @@ from typing import Literal
 from pakman.manifest import Command, Manifest, Run, Service
 from pakman.service import install_scripts, service_files
 from tests.integration.conftest import AlpineRoot
-from tests.standins import s6_tree
+from tests.standins import older_openrc_tree, s6_tree
 
 
 def small_copy(pristine: Path, path: Path) -> AlpineRoot:
@@ -114,8 +115,14 @@ class Machine:
 
     def add_s6(self, cache: Path) -> None:
         """Let s6 supervise what is installed from now on."""
-        shutil.copytree(s6_tree(cache), self.root.path, symlinks=True, dirs_exist_ok=True)
+        self._add(s6_tree(cache))
         self.supervisor = "s6"
+
+    def add_older_openrc(self, cache: Path) -> None:
+        self._add(older_openrc_tree(cache))
+
+    def _add(self, tree: Path) -> None:
+        subprocess.run(["cp", "-a", "--remove-destination", f"{tree}/.", str(self.root.path)], check=True)
 
     def settings(self, text: str) -> None:
         write(self.root, Path(f"etc/{NAME}/env"), text, 0o600)

@@ -20,6 +20,17 @@ from tests.machine import Machine
 
 _NGINX = ("nginx", "libc6", "libcrypt1", "libpcre2-8-0", "libssl3", "zlib1g")
 _S6 = ("s6", "execline", "libs6-2.11", "libexecline2.9", "libskarnet2.13", "libc6")
+_OPENRC = (
+    "openrc",
+    "librc1",
+    "libeinfo1",
+    "libaudit1",
+    "libpam0g",
+    "libselinux1",
+    "libpcre2-8-0",
+    "libcap-ng0",
+    "libc6",
+)
 _LIBRARIES = ("lib64", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
 
 _NGINX_CONF = """\
@@ -50,6 +61,18 @@ def nginx_tree(cache: Path) -> Path:
 def s6_tree(cache: Path) -> Path:
     """Return a package tree of s6 and execline under `cache`."""
     return _debian_tree(cache, "s6", _S6, ("usr/bin", *_LIBRARIES))
+
+
+def older_openrc_tree(cache: Path) -> Path:
+    """Return a package tree of OpenRC 0.45 under `cache`: from before 0.63, which changed what supervisor=s6 means."""
+
+    def finish(tree: Path) -> None:
+        # Debian's wants it; its start-stop-daemon is dpkg's, and not taken.
+        (tree / "etc").mkdir()
+        (tree / "etc/insserv.conf").write_text("")
+
+    programs = ("sbin/openrc-run", "sbin/rc-service", "sbin/supervise-daemon", "bin/rc-status", "lib/rc")
+    return _debian_tree(cache, "openrc", _OPENRC, (*programs, *_LIBRARIES), finish)
 
 
 def _debian_tree(

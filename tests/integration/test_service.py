@@ -139,6 +139,33 @@ def test_five_deaths_in_a_minute_are_enough(supervised: Machine) -> None:
     assert re.search(rf"^ {NAME} +\[ +failed +\]$", out, re.MULTILINE), out
 
 
+def test_an_openrc_from_before_0_63_serves_as_well(supervised: Machine) -> None:
+    machine = supervised
+    machine.add_older_openrc(CACHE)
+    machine.programs["web"] = "#!/bin/sh\necho born\nexec sleep 1007\n"
+    machine.install(manifest())
+    out = machine.sh(
+        PID
+        + f"""
+        cd /run/openrc; mkdir starting started stopping inactive wasinactive failed hotplugged exclusive options daemons
+        rc-service --version
+        rc-service {NAME} start; first=$(pid); rc-service {NAME} status
+        rc-service {NAME} restart; second=$(pid); [ $first != $second ]; ! kill -0 $first 2>/dev/null
+        rc-service {NAME} stop; rc-service {NAME} status || echo "status: $?"
+        rc-service {NAME} start
+        for i in $(seq 5); do last=$(pid); kill -9 $last; gone $last; sleep 1.2; done
+        sleep 1; rc-status --all 2>/dev/null | grep -w {NAME}
+        pgrep -fl 's6-|supervise' || echo nobody supervises
+        """
+    )
+    assert "0.45" in out
+    assert "status: started" in out
+    assert "status: 3" in out
+    assert machine.log().count("born") == 2 + 5
+    assert re.search(rf"^ {NAME} +\[ +failed +\]$", out, re.MULTILINE), out
+    assert "nobody supervises" in out
+
+
 def test_a_stop_waits_and_then_kills(supervised: Machine) -> None:
     machine = supervised
     machine.programs["web"] = "#!/bin/sh\ntrap 'echo asked' TERM\necho up\nwhile :; do busybox usleep 100000; done\n"
@@ -334,15 +361,18 @@ def test_s6_rotates_the_log(s6: Machine) -> None:
     assert max(int(size) for _, _, size in files) < 1_010_000
 
 
-def test_the_log_is_nobodys_way_to_write_elsewhere(machine: Machine) -> None:
+def test_the_log_is_nobodys_way_to_write_elsewhere(supervised: Machine) -> None:
+    machine = supervised
     machine.install(manifest())
     machine.sh(f"mkdir /var/log/{NAME}; ln -s /etc/target /var/log/{NAME}/current; chown -R {NAME} /var/log/{NAME}")
     out = machine.sh(
-        PID + f"rc-service {NAME} start; pid; sleep 0.3; stat -c '%U:%G %a %F' /var/log/{NAME} /var/log/{NAME}/current"
+        PID + f"rc-service {NAME} start; pid; sleep 0.3; cd /var/log/{NAME}; stat -c '%U:%G %a %F' . current"
     )
-    assert "root:root 755 directory\n" in out
-    assert f"{NAME}:{NAME} 640 regular file" in out
     assert not (machine.root.path / "etc/target").exists()
+    if machine.supervisor == "s6":
+        assert f"root:{NAME} 2750 directory\nroot:{NAME} 640 regular file" in out
+    else:
+        assert f"root:root 755 directory\n{NAME}:{NAME} 640 regular file" in out
 
 
 def test_commands_without_services(machine: Machine) -> None:
