@@ -38,6 +38,29 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """How a service is stopped: its own program with the shell words of `call`, then the signal, `TERM` or the like."""
+
+    call: str = ""
+    signal: str = "TERM"
+    pid_path: str | None = None
+    """What the program leaves behind when it crashes, and would keep it from starting; relative to /var/lib/NAME."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """When a service has started: the TCP port has a listener, and the shell words of `command` succeed.
+
+    With neither, it is the main kit's main port: see `main_port`.
+    """
+
+    port: int | None = None
+    command: str = ""
+    timeout: int = 30
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """One of run.services: `path`/`binary` (default /var/lib/NAME/bin) with the shell words of `call`."""
 
@@ -45,7 +68,8 @@ class Service:
     binary: str
     path: str | None = None
     call: str = ""
-    stop: Mapping[str, Any] = field(default_factory=dict)
+    stop: Stop = Stop()
+    ready: Ready | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +140,18 @@ def read(file: Path, *, repository: str | None, today: datetime.date, stacks: Se
     return Reading(_manifest(verdict.data, stacks) if verdict.valid else None, verdict.problems, verdict.source)
 
 
+def main_kit(manifest: Manifest) -> Mapping[str, Any]:
+    """Return the kit that is installed first, as it is in the manifest; an empty one where there is none."""
+    return next((kit for kit in manifest.kits if kit.get("main")), {})
+
+
+def main_port(manifest: Manifest) -> int | None:
+    """Return the port that the main kit's main port leads to, if there is one; the first, where none is main."""
+    ports = [port for port in main_kit(manifest).get("ports") or () if port.get("target")]
+    port = next((port for port in ports if port.get("main")), ports[0] if ports else {})
+    return port.get("target")
+
+
 def _manifest(data: Mapping[str, Any], stacks: Sequence[Stack]) -> Manifest:
     found = stack.find(data["stack"], stacks) if "stack" in data else None
     source = data.get("source", ())
@@ -154,7 +190,8 @@ def _run(data: Mapping[str, Any]) -> Run:
                 binary=service["binary"],
                 path=service.get("path"),
                 call=service.get("start", {}).get("call", ""),
-                stop=service.get("stop", {}),
+                stop=Stop(**{key: value for key, value in service.get("stop", {}).items() if key != "kill"}),
+                ready=Ready(**service["ready"]) if "ready" in service else None,
             )
             for service in data.get("services", ())
         ),

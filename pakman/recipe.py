@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from pakman import names, service
 from pakman.errors import ManifestError
-from pakman.manifest import HOOKS, Manifest
+from pakman.manifest import HOOKS, Manifest, main_port
 from pakman.project import Project
 from pakman.templating import RecipeFile, render
 
@@ -288,15 +288,7 @@ def _nginx_conf(manifest: Manifest, name: str) -> RecipeFile:
         # `dist` is shipped as a directory, and the site is what is in it; `dist/*` is the site itself.
         if only.name and not only.suffix and not set("*?[\\") & set(only.name):
             root /= only.name
-    return RecipeFile(f"{name}.nginx.conf", render("nginx.conf.j2", root=root, port=_port(manifest)))
-
-
-def _port(manifest: Manifest) -> int:
-    """The port that the main kit's main port leads to."""
-    kit = next((kit for kit in manifest.kits if kit.get("main")), {})
-    ports = [port for port in kit.get("ports") or () if port.get("target")]
-    port = next((port for port in ports if port.get("main")), ports[0] if ports else {})
-    return int(port.get("target", HTTP_PORT))
+    return RecipeFile(f"{name}.nginx.conf", render("nginx.conf.j2", root=root, port=main_port(manifest) or HTTP_PORT))
 
 
 def _one_line(text: str) -> str:

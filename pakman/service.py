@@ -15,22 +15,49 @@ from typing import Literal
 
 from pakman import names
 from pakman.errors import ManifestError
-from pakman.manifest import HOOKS, SERVICE_DEPENDENCIES, Command, Manifest, Run, Service
+from pakman.manifest import HOOKS, SERVICE_DEPENDENCIES, Command, Manifest, Ready, Run, Service, main_kit, main_port
 from pakman.templating import RecipeFile, render
 
 COPIES = PurePosixPath("/var/lib/pakman")
 """On the installed system: where root keeps the last good copy of each service's environment, one directory a name."""
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
-class _Program:
-    """A service or a command: the words that are run, exactly."""
+class _Command:
+    """The words that `rc-service NAME COMMAND` runs, exactly."""
 
     name: str
     words: tuple[str, ...]
-    description: str = ""
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What a start waits for, for so many seconds: a listener on the port, the words' success."""
+
+    port: int | None
+    words: tuple[str, ...]
+    timeout: int
+
+    @property
+    def hexadecimal(self) -> str:
+        """The port as /proc/net/tcp has it."""
+        return "" if self.port is None else f"{self.port:04X}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """The words that are run and those that ask for the end, exactly; `stale` is removed before each start."""
+
+    name: str
+    words: tuple[str, ...]
+    stop: tuple[str, ...]
+    signal: str
+    stale: PurePosixPath | None
+    ready: _Ready | None
 
 
 def has_service(manifest: Manifest) -> bool:
@@ -65,7 +92,9 @@ def service_files(manifest: Manifest, name: str) -> tuple[RecipeFile, ...]:
     _must_be_name(name)
     libexec = PurePosixPath("/usr/libexec") / name
     own = PurePosixPath("/var/lib") / name / "bin"
-    services = tuple(_program("services", service, name) for service in manifest.run.services)
+    services = tuple(_service(service, name, main_port(manifest)) for service in manifest.run.services)
+    commands = tuple(_commands(manifest.run, name, libexec))
+    required, defaults = _variables(manifest)
     values: dict[str, object] = {
         "name": name,
         "user": manifest.run.user or name,
@@ -73,11 +102,18 @@ def service_files(manifest: Manifest, name: str) -> tuple[RecipeFile, ...]:
         "kept": COPIES / name,
         "supervisor": supervisor(manifest),
         "services": services,
-        "commands": tuple(_commands(manifest.run, name, libexec)),
+        "required": required,
+        "defaults": defaults,
+        "commands": commands,
+        # What supervise-daemon calls must be among them.
+        "extra_commands": (
+            *(command.name for command in commands),
+            *(("healthcheck",) if services and supervisor(manifest) == "supervise-daemon" else ()),
+        ),
     }
     places = (
         ("initd", 0o755, PurePosixPath("/etc/init.d") / name),
-        *((suffix, 0o755, libexec / suffix) for suffix in _supervised(manifest)),
+        *((suffix, 0o755, libexec / suffix) for suffix in _supervised(manifest, services)),
         ("environment", 0o644, libexec / "environment"),
         ("variables", 0o755, libexec / "variables"),
         ("variables.awk", 0o644, libexec / "variables.awk"),
@@ -132,34 +168,81 @@ def own_programs(manifest: Manifest, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"var/lib/{name}/bin/{entry.binary}" for entry in entries if entry.path is None))
 
 
-def _supervised(manifest: Manifest) -> tuple[str, ...]:
-    """The scripts that the supervisor runs."""
-    if manifest.run is None or not manifest.run.services:
-        return ()
-    return ("run", "finish", "log") if supervisor(manifest) == "s6" else ("run",)
+def _supervised(manifest: Manifest, services: tuple[_Service, ...]) -> Iterator[str]:
+    """The scripts that are there for the supervisor."""
+    if services:
+        yield "run"
+        yield from ("finish", "log") if supervisor(manifest) == "s6" else ()
+    if any(service.ready for service in services):
+        yield "ready"
 
 
-def _commands(run: Run, name: str, libexec: PurePosixPath) -> Iterator[_Program]:
+def _variables(manifest: Manifest) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Return the main kit's variables that must be there, and those that have a value where nobody gives another.
+
+    What a driver makes has no value without it: its default is for the driver to read.
+    """
+    known = [each for each in main_kit(manifest).get("variables") or () if _VARIABLE.fullmatch(each["key"])]
+    defaults = {
+        each["key"]: each["default_value"] for each in known if "default_value" in each and "driver" not in each
+    }
+    required = (each["key"] for each in known if each.get("required") and each["key"] not in defaults)
+    return tuple(dict.fromkeys(required)), tuple((key, _text(value)) for key, value in defaults.items())
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _commands(run: Run, name: str, libexec: PurePosixPath) -> Iterator[_Command]:
     """What `rc-service NAME COMMAND` runs: the manifest's commands, and `logs` where none has that name."""
     for command in run.commands:
-        program = _program("commands", command, name)
-        words = (str(libexec / "env-exec"), "--", *program.words)
-        yield _Program(command.name, words, shlex.join(program.words))
+        words = (_binary(command, name), *_words(command.call, f"run.commands: the quotes in `call` of {command.name}"))
+        yield _Command(command.name, (str(libexec / "env-exec"), "--", *words), shlex.join(words))
     if all(command.name != "logs" for command in run.commands):
         log = f"/var/log/{name}/current"
-        yield _Program("logs", ("/usr/bin/tail", "-n", "100", "-F", log), f"follow {log}")
+        yield _Command("logs", ("/usr/bin/tail", "-n", "100", "-F", log), f"follow {log}")
 
 
-def _program(kind: str, entry: Service | Command, name: str) -> _Program:
+def _service(service: Service, name: str, main_port: int | None) -> _Service:
+    binary = _binary(service, name)
+    stop = service.stop
+    return _Service(
+        name=service.name,
+        words=(binary, *_words(service.call, f"run.services: the quotes in `call` of {service.name}")),
+        stop=(binary, *_words(stop.call, f"run.services: the quotes in `stop.call` of {service.name}"))
+        if stop.call
+        else (),
+        signal=stop.signal,
+        stale=PurePosixPath("/var/lib") / name / stop.pid_path if stop.pid_path is not None else None,
+        ready=_ready(service.name, service.ready, main_port) if service.ready is not None else None,
+    )
+
+
+def _ready(service: str, ready: Ready, main_port: int | None) -> _Ready:
+    words = _words(ready.command, f"run.services: the quotes in `ready.command` of {service}")
+    port = ready.port if ready.port is not None or words else main_port
+    if port is None and not words:
+        raise ManifestError(
+            f"run.services: `ready` of {service} says neither port nor command, and no main kit has a port",
+            hint="add the port that the service listens on",
+        )
+    return _Ready(port, tuple(words), ready.timeout)
+
+
+def _binary(entry: Service | Command, name: str) -> str:
+    directory = entry.path or f"/var/lib/{name}/bin"
+    return f"{directory.rstrip('/')}/{entry.binary}"
+
+
+def _words(text: str, subject: str) -> list[str]:
     try:
-        words = shlex.split(entry.call)
+        return shlex.split(text)
     except ValueError as error:
         raise ManifestError(
-            f"run.{kind}: the quotes in `call` of {entry.name} do not match: {entry.call}",
+            f"{subject} do not match: {text}",
             hint="close each quote, or put a backslash before a quote that is meant as a character",
         ) from error
-    directory = entry.path or f"/var/lib/{name}/bin"
-    return _Program(entry.name, (f"{directory.rstrip('/')}/{entry.binary}", *words))
 
 
 def _must_be_name(name: str) -> None:

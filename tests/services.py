@@ -109,9 +109,11 @@ class Machine:
     supervisor: Literal["s6", "supervise-daemon"] = "supervise-daemon"
 
     def install(self, manifest: Manifest) -> None:
+        install(self.root, self.with_supervisor(manifest), NAME, self.programs)
+
+    def with_supervisor(self, manifest: Manifest) -> Manifest:
         assert manifest.run is not None
-        manifest = replace(manifest, run=replace(manifest.run, supervisor=self.supervisor))
-        install(self.root, manifest, NAME, self.programs)
+        return replace(manifest, run=replace(manifest.run, supervisor=self.supervisor))
 
     def add_s6(self, cache: Path) -> None:
         """Let s6 supervise what is installed from now on."""
@@ -156,7 +158,7 @@ pid() {{
             pid=$(s6-svstat -o pid /run/{NAME}.s6/{NAME} 2>/dev/null) || pid=0
         words=$(tr '\\0' ' ' </proc/$pid/cmdline) 2>/dev/null || words=
         case "$words" in
-        *libexec* | *"busybox su"* | *supervise-daemon* | "") busybox usleep 50000 ;;
+        *libexec* | *./run* | *"busybox su"* | *supervise-daemon* | "") busybox usleep 50000 ;;
         *) echo $pid; return ;;
         esac
     done

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pakman import manifest, problems, stack, validation
 from pakman.errors import UsageError
-from pakman.manifest import Build, Command, Dependencies, Manifest, Run, Service
+from pakman.manifest import Build, Command, Dependencies, Manifest, Run, Service, Stop
 from pakman.validation import Verdict, yaml_reader
 from pakman.validation.yaml_tree import Unreadable
 from tests.manifests import FULL, LEAST, TODAY, changed, scribbled, trees
@@ -69,7 +69,7 @@ def test_a_full_manifest_is_read_without_a_word(write: Write) -> None:
             name="shop",
             user="root",
             services=(
-                Service("web", "shop", call='start --name "my shop"', stop={"call": "stop", "kill": True}),
+                Service("web", "shop", call='start --name "my shop"', stop=Stop(call="stop")),
                 Service("worker", "php", path="/usr/bin"),
             ),
             commands=(

@@ -166,4 +166,4 @@ def test_the_advice_reaches_the_service_s_script(tmp_path: Path) -> None:
     reading = manifest.read(tmp_path / "instellar.yml", repository="shop", today=TODAY)
     assert reading.manifest is not None
     run = next(file for file in service.service_files(reading.manifest, "shop") if file.name == "shop.run")
-    assert "set -- /bin/sh -c 'exec bundle exec puma -p $PORT'" in run.content
+    assert " /bin/sh -c 'exec bundle exec puma -p $PORT'" in run.content

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pakman.errors import ManifestError
-from pakman.manifest import HOOKS, Command, Dependencies, Manifest, Run, Service
+from pakman.manifest import HOOKS, Command, Dependencies, Manifest, Ready, Run, Service, Stop
 from pakman.service import dependencies, install_scripts, service_files, supervisor
 
 WEB = Service("web", "shop", call="start --port 80")
@@ -68,6 +68,44 @@ def test_the_supervisor_is_the_one_named_or_listed(named: str | None, runtime: t
     assert "\nsupervisor=s6" not in content(manifest, "initd")
 
 
+def test_a_start_waits_for_the_main_kits_port_unless_told_otherwise() -> None:
+    kits = ({"name": "web", "main": True, "ports": [{"target": 80}, {"target": 4000, "main": True}]},)
+
+    def ready(ready: Ready, kits: tuple[dict[str, object], ...] = kits) -> str:
+        return content(replace(running(services=(replace(WEB, ready=ready),)), kits=kits), "ready")
+
+    assert "_port=4000 _hexadecimal=0FA0\n" in ready(Ready())
+    assert "_port=80 _hexadecimal=0050\n" in ready(Ready(port=80))
+    assert "_hexadecimal" not in ready(Ready(command="a 'b c'")).partition("esac")[0]
+    assert "\tset -- a 'b c'\n" in ready(Ready(command="a 'b c'"))
+    assert "\t_seconds=7\n" in ready(Ready(timeout=7))
+    with pytest.raises(ManifestError, match="says neither port nor command"):
+        ready(Ready(), ())
+    for manifest in (SHOP, running(supervisor="s6")):
+        assert "start_post" not in content(manifest, "initd")
+
+
+def test_the_main_kits_variables_are_defaults_and_demands() -> None:
+    variables: list[dict[str, object]] = [
+        {"key": "PLAIN", "default_value": "it's $HOME", "required": True},
+        {"key": "NUMBER", "default_value": 80},
+        {"key": "YES", "default_value": True},
+        {"key": "DATABASE", "driver": "database/postgresql", "default_value": "ecto:///", "required": True},
+        {"key": "SECRET", "required": True},
+        {"key": "OPTIONAL"},
+    ]
+    manifest = replace(SHOP, kits=({"name": "w"}, {"name": "web", "main": True, "variables": variables}))
+    environment = content(manifest, "environment")
+    assert "export PLAIN='it'\"'\"'s $HOME'\n" in environment
+    assert "export NUMBER=80\n" in environment
+    assert "export YES=true\n" in environment
+    run = content(manifest, "run")
+    for key, is_required in {"PLAIN": False, "DATABASE": True, "SECRET": True, "OPTIONAL": False}.items():
+        assert (f'|| set -- "$@" {key}\n' in run) == is_required
+    assert "DATABASE" not in environment
+    assert "required" not in content(SHOP, "run")
+
+
 def test_commands_alone_need_no_supervisor() -> None:
     assert dependencies(running(services=(), supervisor="s6")) == ("curl",)
     assert dependencies(Manifest()) == ()
@@ -104,9 +142,9 @@ def test_a_hook_is_kept_as_it_was_written_behind_ours(manifest: Manifest, kind: 
 def test_the_binary_is_the_packages_own_unless_a_path_is_given() -> None:
     services = (WEB, Service("worker", "php", path="/usr/bin", call="artisan"), Service("odd", "a b", path="/opt/x y/"))
     run = content(running(services=services), "run")
-    assert "'' | web)\n\tset -- /var/lib/shop/bin/shop start --port 80\n" in run
-    assert "\nworker)\n\tset -- /usr/bin/php artisan\n" in run
-    assert "\nodd)\n\tset -- '/opt/x y/a b'\n" in run
+    assert "'' | web)\n\tset -- \"${1:-}\" web /var/lib/shop/bin/shop start --port 80\n" in run
+    assert '\nworker)\n\tset -- "${1:-}" worker /usr/bin/php artisan\n' in run
+    assert "\nodd)\n\tset -- \"${1:-}\" odd '/opt/x y/a b'\n" in run
     assert "'web, worker, odd'" in run
 
 
@@ -117,10 +155,10 @@ def test_root_is_only_who_is_named() -> None:
 
 
 def test_logs_is_there_unless_the_manifest_has_its_own() -> None:
-    assert "\nextra_commands='migrate logs'\n" in content(SHOP, "initd")
+    assert "\nextra_commands='migrate logs healthcheck'\n" in content(SHOP, "initd")
     assert "/usr/bin/tail -n 100 -F /var/log/shop/current" in content(SHOP, "initd")
     own = content(running(commands=(Command("logs", "less", path="/usr/bin"),)), "initd")
-    assert "\nextra_commands=logs\n" in own
+    assert "\nextra_commands='logs healthcheck'\n" in own
     assert "/usr/bin/tail" not in own
 
 
@@ -134,7 +172,7 @@ def test_the_words_of_a_call_are_exact(words: list[str]) -> None:
     body = script.partition("\nc() {\n\t")[2].partition("\n}\n\nlogs() {")[0]
     assert shlex.split(body) == ["_in_terminal", "/usr/libexec/shop/env-exec", "--", "/x/b", *words]
     run = content(running(services=(Service("web", "b", path="/x", call=call),)), "run")
-    assert shlex.split(run.partition("\n\tset -- ")[2].partition("\n\t;;\n*)")[0]) == ["/x/b", *words]
+    assert shlex.split(run.partition('\n\tset -- "${1:-}" web ')[2].partition("\n\t;;\n*)")[0]) == ["/x/b", *words]
 
 
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]*", fullmatch=True))
@@ -156,10 +194,18 @@ def test_another_name_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"services": (replace(WEB, call="it's"),)}, {"commands": (Command("c", "b", call='"'),)}]
+    "changes",
+    [
+        {"services": (replace(WEB, call="it's"),)},
+        {"services": (replace(WEB, stop=Stop(call="it's")),)},
+        {"services": (replace(WEB, ready=Ready(command="it's")),)},
+        {"commands": (Command("c", "b", call='"'),)},
+    ],
 )
 def test_quotes_that_do_not_match_are_said(changes: dict[str, object]) -> None:
-    with pytest.raises(ManifestError, match=r"the quotes in `call` of (web|c) do not match") as caught:
+    with pytest.raises(
+        ManifestError, match=r"the quotes in `(stop\.|ready\.)?c(all|ommand)` of (web|c) do not match"
+    ) as caught:
         service_files(running(**changes), "shop")
     assert caught.value.hint
 

@@ -23,6 +23,7 @@ def errors(root: Node, stacks: Sequence[Stack]) -> Iterator[Fault]:
     yield from _repeated(root, "commands")
     yield from _reserved(root)
     yield from _main_kits(root)
+    yield from _ready(root)
 
 
 def fault(node: Node, path: list[str | int], code: str, message: str, hint: str) -> Fault:
@@ -165,7 +166,8 @@ def _sources(root: Node) -> Iterator[Fault]:
 def _calls(root: Node) -> Iterator[Fault]:
     run = root.mapping("run")
     for index, service in run.items("services", dict):
-        yield from _call(service.mapping("start").text("call"), ["run", "services", index, "start", "call"])
+        for key, inner in (("start", "call"), ("stop", "call"), ("ready", "command")):
+            yield from _call(service.mapping(key).text(inner), ["run", "services", index, key, inner])
     for index, command in run.items("commands", dict):
         yield from _call(command.text("call"), ["run", "commands", index, "call"])
 
@@ -210,6 +212,17 @@ def _main_kits(root: Node) -> Iterator[Fault]:
     for index, node in mains[1:]:
         message = f"this is a second main kit; the first is in line {mains[0][1].line}"
         yield fault(node, ["kits", index, "main"], "two-main-kits", message, "keep `main: true` in one of them")
+
+
+def _ready(root: Node) -> Iterator[Fault]:
+    mains = [kit for _, kit in root.items("kits", dict) if is_main(kit)]
+    has_port = any("target" in port.entries for kit in mains for _, port in kit.items("ports", dict))
+    for index, service in root.mapping("run").items("services", dict):
+        ready = service.entries.get("ready")
+        if ready is not None and ready.is_mapping and not {"port", "command"} & set(ready.entries) and not has_port:
+            path: list[str | int] = ["run", "services", index, "ready"]
+            message = f"`{path_text(path)}` says neither port nor command, and no main kit has a port"
+            yield fault(service.keys["ready"], path, "missing-key", message, "add the port that the service listens on")
 
 
 def is_main(item: Node) -> bool:

@@ -249,6 +249,8 @@ PATTERNS: dict[str, Callable[[str, str], Words]] = {
     "The program": _binary,
     "The program's directory": _directory,
     "The arguments": _one_line,
+    "The process id's file": _one_line,
+    "Command": _one_line,
     "Description": _one_line,
     "License": _one_line,
     "URL": _url,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pakman.manifest import Command, Manifest
+from pakman.manifest import Command, Manifest, Ready, Service, Stop
 from pakman.service import install_scripts, service_files
 from tests.integration.conftest import CACHE
 from tests.services import NAME, PID, Machine, manifest, small_copy
@@ -42,6 +42,16 @@ def migrating(manifest: Manifest, binary: str = "true") -> Manifest:
     assert manifest.run is not None
     return replace(manifest, run=replace(manifest.run, commands=(Command("migrate", binary, path="/bin"),)))
 
+
+TOLD = Service(
+    "web", "web", stop=Stop('stop "it\'s"', "QUIT", "a b.pid"), ready=Ready(port=80, command="bin/healthy '$A'")
+)
+KITS = (
+    {
+        "main": True,
+        "variables": [{"key": "A", "default_value": "it's"}, {"key": "B", "required": True}],
+    },
+)
 
 SCRIPTS = f"""
 script() {{ [ ! -e /scripts/{NAME}.$1 ] || (cd / && /scripts/{NAME}.$1 1.0 0.9); }}
@@ -204,6 +214,8 @@ def test_every_script_is_shell(machine: Machine, tmp_path: Path) -> None:
         manifest(user="root"),
         manifest(supervisor="s6"),
         manifest(supervisor="s6", user="root"),
+        *(replace(manifest(supervisor=supervisor, services=(TOLD,)), kits=KITS) for supervisor in ("s6", None)),
+        replace(manifest(user="root", services=(TOLD,)), kits=KITS),
         manifest(services=()),
         hooked(
             **dict.fromkeys((k.replace("-", "_") for k in ("pre-install", "pre-upgrade", "post-upgrade")), "true\n")

@@ -10,13 +10,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pakman.manifest import Command
+from pakman.manifest import Command, Ready, Service, Stop
 from pakman.service import service_files
 from tests.integration.conftest import _BWRAP, CACHE
 from tests.services import NAME, NASTY, PID, Machine, manifest, quoted, small_copy, write
@@ -182,6 +183,160 @@ def test_a_stop_waits_and_then_kills(supervised: Machine) -> None:
     )
     assert 1 <= int(out.partition("waited ")[2]) <= 4
     assert machine.log() == "up\nasked\n"
+
+
+# Ends only for QUIT, or when it is told so by `web stop`, as the programs of Erlang releases do.
+STOPPABLE = r"""#!/bin/sh
+if [ "${1:-}" = stop ]; then
+    echo "asked by $(id -un) with $*, A=$A" >>/var/log/asked
+    exec kill -9 "$(cat /var/lib/shop/web.pid)"
+fi
+[ ! -e /var/lib/shop/web.pid ] || { echo "is it running already?"; exit 1; }
+echo $$ >/var/lib/shop/web.pid
+trap 'echo quit; exit 0' QUIT
+trap '' TERM
+echo born
+while :; do busybox usleep 50000; done
+"""
+
+
+@pytest.mark.parametrize("call", ["", "stop 'a  b'"])
+def test_a_service_says_how_it_is_stopped(supervised: Machine, call: str) -> None:
+    machine = supervised
+    machine.programs["web"] = STOPPABLE
+    machine.settings("A=from the environment\n")
+    stop = Stop(call=call, signal="QUIT", pid_path="web.pid")
+    machine.install(manifest(services=(Service("web", "web", stop=stop), Service("worker", "sleep", path="/bin"))))
+    before = time.monotonic()
+    out = machine.sh(
+        PID
+        + f"""
+        touch /var/log/asked; chmod 666 /var/log/asked
+        rc-service {NAME} start; first=$(pid); sleep 0.3
+        kill -9 $first; gone $first; sleep 1.5; second=$(pid); sleep 0.3; [ $first != $second ]
+        rc-service {NAME} stop; ! kill -0 $second 2>/dev/null; sleep 1.5
+        pgrep -f {NAME}/bin/web || echo none left; cat /var/log/asked
+        """
+    )
+    assert "none left" in out
+    # The file that the crash left behind was no obstacle.
+    assert machine.log() == ("born\nborn\n" if call else "born\nborn\nquit\n")
+    assert (f"asked by {NAME} with stop a  b, A=from the environment" in out) == bool(call)
+    assert time.monotonic() - before < 15
+
+
+LISTENER = "#!/bin/sh\nsleep 1\nexec nc -l -p 47113 -s 127.0.0.1\n"
+
+
+def test_a_start_waits_until_the_service_is_ready(supervised: Machine) -> None:
+    machine = supervised
+    machine.programs |= {"web": LISTENER, "healthy": '#!/bin/sh\n[ -e "$A" ] && [ "$1 $(id -un)" = "a  b shop" ]\n'}
+    machine.settings("A=/tmp/healthy\n")
+    ready = Ready(port=47113, command="bin/healthy 'a  b'", timeout=8)
+    machine.install(manifest(services=(Service("web", "web", ready=ready), Service("worker", "sleep", path="/bin"))))
+    out = machine.sh(
+        PID
+        + f"""
+        (sleep 2; touch /tmp/healthy) &
+        read -r before _ </proc/uptime; rc-service {NAME} start; read -r after _ </proc/uptime
+        echo "waited $((${{after%.*}} - ${{before%.*}}))"
+        rc-service {NAME} status; rc-service {NAME} stop
+        """
+    )
+    assert 1 <= int(out.partition("waited ")[2].split()[0]) <= 5
+    assert "status: started" in out
+
+
+@pytest.mark.parametrize(
+    ("ready", "why"),
+    [
+        (Ready(port=47114, timeout=1), "nothing listens on port 47114"),
+        (Ready(command="bin/show x", timeout=1), "exit status 1 of: bin/show x"),
+        (Ready(command="sleep 100", timeout=1), "exit status 137 of: sleep 100"),
+    ],
+)
+def test_a_service_that_is_not_ready_in_time_has_not_started(supervised: Machine, ready: Ready, why: str) -> None:
+    machine = supervised
+    machine.programs["show"] = "#!/bin/sh\nexit 1\n"
+    machine.install(manifest(services=(Service("web", "web", ready=ready),)))
+    status, out = machine.run(
+        f"""
+        rc-service {NAME} start; started=$?; rc-service {NAME} status; echo "status: $?"
+        pgrep -fl 's6-|supervise|{NAME}/bin/web' || echo none left
+        exit $started
+        """
+    )
+    assert status != 0
+    assert f"{NAME}: not ready after 1 seconds: {why}" in out
+    assert "status: 3" in out
+    assert "none left" in out
+
+
+def test_what_is_required_is_said_before_the_start(machine: Machine) -> None:
+    variables = [
+        {"key": "DATABASE", "driver": "database/postgresql", "required": True, "default_value": "ecto:///"},
+        {"key": "mode", "required": True},
+        {"key": "A", "default_value": "it's $HOME", "required": True},
+    ]
+    kits = ({"name": "web", "main": True, "variables": variables},)
+    machine.install(replace(manifest(), kits=kits))
+    status, out = machine.run(f"rc-service {NAME} start; started=$?; rc-service {NAME} status; exit $started")
+    assert status != 0
+    assert f"{NAME}: required, and not set: DATABASE mode; /etc/{NAME}/env takes lines of KEY=VALUE" in out
+    assert "status: stopped" in out
+    machine.settings("DATABASE=\nmode=m\n")
+    assert "A=it's $HOME" in machine.sh(
+        f"rc-service {NAME} start; rc-service {NAME} stop; env -i /var/lib/{NAME}/bin/env-exec env"
+    )
+    machine.settings("DATABASE=\nmode=m\nA=theirs\n")
+    assert "A=theirs" in machine.sh(f"env -i /var/lib/{NAME}/bin/env-exec env")
+
+
+def test_supervise_daemon_rotates_the_log(machine: Machine) -> None:
+    machine.programs["web"] = "#!/bin/sh\ntrap 'seq 300000' HUP\nwhile :; do sleep 0.1; done\n"
+    machine.conf("healthcheck_timer=1\n")
+    machine.install(manifest())
+    out = machine.sh(
+        PID
+        + f"""
+        rc-service {NAME} start; pid=$(pid); cd /var/log/{NAME}
+        for old in 1 2 3 3; do
+            sleep 0.3; kill -HUP $pid
+            for i in $(seq 100); do [ -s current ] && break; busybox usleep 50000; done
+            for i in $(seq 100); do [ -s current ] || break; busybox usleep 50000; done
+            cat current.$old | cksum
+        done
+        [ $pid = $(pid) ]; seq 300000 | cksum; stat -c '%U:%G %a %n' *
+        """
+    )
+    sums = [line for line in out.splitlines() if line.endswith(" 1988895")]
+    assert len(sums) == 4 + 1
+    assert len(set(sums)) == 1
+    files = [line for line in out.splitlines() if "current" in line and line.startswith(NAME)]
+    assert files == [f"{NAME}:{NAME} 640 current{number}" for number in ("", ".1", ".2", ".3")]
+
+
+def test_another_supervisor_takes_over(machine: Machine) -> None:
+    machine.programs["web"] = "#!/bin/sh\nexec sleep 1008\n"
+    machine.install(manifest())
+    text = PID + f"rc-service {NAME} start; pid >/dev/null\n"
+    turns = {}
+    for supervisor in ("s6", "supervise-daemon"):
+        if supervisor == "s6":
+            machine.add_s6(CACHE)
+        machine.supervisor = supervisor
+        files = service_files(machine.with_supervisor(manifest()), NAME)
+        for file in files:
+            assert file.target is not None
+            write(machine.root, Path("next", supervisor) / file.target.relative_to("/"), file.content, file.mode)
+        turns[supervisor] = f"cp -a /next/{supervisor}/. /; rc-service {NAME} restart; pid >/dev/null; sleep 0.3; "
+        turns[supervisor] += "echo $(pgrep -f 'sleep 1008' | wc -l) under $(pgrep -fl 's6-|supervise')\n"
+    out = machine.sh(text + turns["s6"] + turns["supervise-daemon"] + f"rc-service {NAME} stop; ls /run")
+    first, second = re.findall(r"^1 under .*$", out, re.MULTILINE)
+    assert "s6-log" in first
+    assert "supervise-daemon" not in first
+    assert re.fullmatch(r"1 under \d+ supervise-daemon", second)
+    assert f"{NAME}.s6" not in out
 
 
 def test_service_mode_chooses(supervised: Machine) -> None:
