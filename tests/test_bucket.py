@@ -57,6 +57,7 @@ def test_a_bucket_is_named_by_a_url(text: str, name: str, prefix: str) -> None:
         ("s3://demo:9000/x", "holds more than a name", "--endpoint-url"),
         ("s3://My_demo", "the bucket's name 'My_demo' has upper-case letters", "is it 'my-demo'?"),
         ("s3://_", "the bucket's name '_' has an underscore", "3 to 63 lower-case letters"),
+        ("s3://demo//", "has an empty part between two slashes", "each slash once"),
         ("s3://demo//x", "has an empty part between two slashes", "each slash once"),
         ("s3://demo/x/../y", "has '..' in its prefix", "not a path to walk"),
         ("s3://demo/.", "has '.' in its prefix", "not a path to walk"),

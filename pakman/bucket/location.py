@@ -46,7 +46,7 @@ def parse(text: str, more: str = "") -> Location:
     name, _, prefix = text.removeprefix("s3://").partition("/")
     _check_name(name, text)
     parts = [
-        *_prefix_parts(prefix.removesuffix("/"), f"the bucket {text[:60]!r}"),
+        *_prefix_parts(prefix, f"the bucket {text[:60]!r}"),
         *_prefix_parts(more.strip("/"), f"--prefix {more[:60]!r}"),
     ]
     joined = "/".join(parts)
@@ -90,7 +90,9 @@ def _check_name(name: str, text: str) -> None:
 
 
 def _prefix_parts(prefix: str, where: str) -> list[str]:
-    parts = prefix.split("/") if prefix else []
+    *parts, last = prefix.split("/")
+    if last:  # else there is no prefix, or it has a slash at its end
+        parts.append(last)
     for part in parts:
         if not part:
             raise UsageError(f"{where} has an empty part between two slashes", hint="write each slash once")
