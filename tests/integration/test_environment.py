@@ -243,6 +243,69 @@ def test_a_deployment_service_in_trouble_is_not_believed(instance: Instance, *, 
     assert ENDPOINT in said
 
 
+ANSWERS = {
+    "404": (404, b"not found"),
+    "500": (500, document({"A": "wrong"})),
+    "garbage": (200, b"<html>wrong</html>"),
+    "empty": (200, b""),
+    "10 MB": (200, b"wrong" * 2_000_000),
+}
+"""What is no answer, from whatever source."""
+
+SOURCES = {
+    "uplink": "user.install_variables_endpoint",
+    "service": ENDPOINT,
+    "data": DATA,
+    "socket": "user.managed_by",
+}
+"""Who gives that answer, and by which key of the container's configuration it is told in messages."""
+
+FALLBACKS = {"copy": "A=copy\n", "plain": "A=plain\n", "nothing": "A=\n"}
+"""What is there besides, and what becomes of A."""
+
+
+def answer(instance: Instance, source: str, status: int, body: bytes) -> None:
+    """Let a source say so; those before it are not configured, those after it neither."""
+    instance.settings.bodies.clear()
+    match source:
+        case "uplink":
+            instance.configure(managed_by="uplink", install_variables_endpoint=f"{instance.url}/variables")
+            instance.service.bodies["/variables"] = (status, body)
+        case "service":
+            from_service(instance, body, status)
+        case _:
+            instance.settings.bodies[f"/1.0/config/{SOURCES[source]}"] = (status, body)
+
+
+@pytest.mark.parametrize("socket", ["/dev/lxd/sock", "/dev/incus/sock"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_and_every_fault(instance: Instance, source: str, socket: str) -> None:
+    plain = instance.root.path / f"etc/{NAME}/env"
+    plain.parent.mkdir()
+    for fallback, expected in FALLBACKS.items():
+        plain.unlink(missing_ok=True)
+        shutil.rmtree(instance.root.path / "var/lib/pakman", ignore_errors=True)
+        if fallback == "copy":
+            keep_a_copy(instance)
+        elif fallback == "plain":
+            plain.write_text("A=plain\n")
+        for fault, (status, body) in ANSWERS.items():
+            case = (source, fault, fallback)
+            answer(instance, source, status, body)
+            # A key that is not there is no trouble, and who else but `uplink` manages it is none either.
+            is_fine = (source in {"data", "socket"} and fault == "404") or (
+                source == "socket" and fault in {"garbage", "empty"}
+            )
+            ended, out, said = instance.run(
+                f". /var/lib/{NAME}/bin/environment; status=$?; echo A=$A; exit $status", socket=socket
+            )
+            assert (ended, out.decode()) == (0 if is_fine or fallback != "nothing" else 1, expected), (case, said)
+            assert (SOURCES[source] in said) == (not is_fine), (case, said)
+            assert ("last good copy" in said) == (fallback == "copy"), (case, said)
+            assert ("no source has answered" in said) == (ended == 1), (case, said)
+            assert "wrong" not in said, (case, said)
+
+
 def test_data_that_is_none_is_not_believed(instance: Instance) -> None:
     for data in ("%%%", base64.b64encode(b"garbage").decode(), ""):
         instance.configure(INSTELLAR_INSTALLATION_DATA=data)
