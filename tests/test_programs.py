@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pakman import manifest, service
 from pakman.problems import Problem
@@ -167,3 +169,13 @@ def test_the_advice_reaches_the_service_s_script(tmp_path: Path) -> None:
     assert reading.manifest is not None
     run = next(file for file in service.service_files(reading.manifest, "shop") if file.name == "shop.run")
     assert " /bin/sh -c 'exec bundle exec puma -p $PORT'" in run.content
+
+
+@given(st.text(alphabet="ab '\"\\$`;&|<>*~()#:-=\t", min_size=1, max_size=24))
+def test_any_call_is_answered_with_advice_that_holds(tmp_path_factory: pytest.TempPathFactory, call: str) -> None:
+    tmp_path = tmp_path_factory.getbasetemp()
+    found = problems(tmp_path, {"binary": "shop", "start": {"call": call}}, ["bin"])
+    for problem in found:
+        assert problem.code in ("shell-in-call", "bad-call")
+        if "write:\n" in problem.hint:
+            assert problems(tmp_path, advised(problem), ["bin"]) == ()
