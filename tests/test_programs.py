@@ -89,6 +89,14 @@ def test_what_is_quoted_or_no_shell_s_is_not_doubted(tmp_path: Path, call: str) 
     assert problems(tmp_path, {"binary": "shop", "start": {"call": call}}, ["bin"]) == ()
 
 
+def test_a_readiness_command_is_no_shell_s_either(tmp_path: Path) -> None:
+    item = {"binary": "shop", "ready": {"command": "curl -fs http://127.0.0.1:$PORT/"}}
+    (problem,) = problems(tmp_path, item, ["bin"])
+    assert (problem.code, problem.path) == ("shell-in-call", "run.services[0].ready.command")
+    assert advised(problem) == {"command": "sh -c 'exec curl -fs http://127.0.0.1:$PORT/'"}
+    assert problems(tmp_path, item | {"ready": advised(problem)}, ["bin"]) == ()
+
+
 def test_the_line_for_a_shell_is_that_shell_s(tmp_path: Path) -> None:
     right = {"path": "/bin", "binary": "sh", "start": {"call": '-c "exec bin/shop -p $PORT"'}}
     assert problems(tmp_path, right, ["bin"]) == ()

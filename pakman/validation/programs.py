@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pakman.validation.checks import fault
-from pakman.validation.yaml_tree import Fault, Node, quoted, shown
+from pakman.validation.yaml_tree import Fault, Node, path_text, quoted, shown
 
 START = {"services": ("start", "call"), "commands": ("call",)}
 """Below which keys a service's and a command's arguments stand."""
@@ -34,6 +34,7 @@ def warnings(root: Node, name: str) -> Iterator[Fault]:
         for index, item in root.mapping("run").items(key, dict):
             yield from _binary(item, ["run", key, index], packed, name)
             yield from _call(item, ["run", key, index], packed)
+            yield from _ready(item.mapping("ready").text("command"), ["run", key, index, "ready", "command"])
 
 
 def place(program: str, packed: list[str]) -> str | None:
@@ -114,7 +115,7 @@ def _binary(item: Node, path: list[str | int], packed: list[str], name: str) -> 
     if node is None:
         return
     program, _, arguments = node.value.partition(" ")
-    text = f"`{path[0]}.{path[1]}[{path[2]}].binary`"
+    text = f"`{path_text([*path, 'binary'])}`"
     given = directory.value if directory is not None else ""
     if arguments:
         message = f"{text} is a file's name, and {quoted(node.value)} has a blank in it"
@@ -151,7 +152,7 @@ def _call(item: Node, path: list[str | int], packed: list[str]) -> Iterator[Faul
     if not words:
         return
     keys = START[str(path[1])]
-    text = f"`{path[0]}.{path[1]}[{path[2]}].{'.'.join(keys)}`"
+    text = f"`{path_text([*path, *keys])}`"
     message = f"no shell reads {text}: {shown(binary.value)} is given {quoted(words[0])} as it stands here"
     if words == ["&"] and node.value.endswith("&") and path[1] == "services":
         hint = "take the & out: what supervises a service keeps it in the background, and must see it run"
@@ -160,3 +161,19 @@ def _call(item: Node, path: list[str | int], packed: list[str]) -> Iterator[Faul
         hint = "let a shell read it; " + _write(binary.value, node.value, str(path[1]), packed, "NAME", directory=given)
         hint += f"\nor, if it is meant so, put it in single quotes: {shown(shlex.quote(shlex.split(words[0])[0]))}"
     yield fault(node, [*path, *keys], "shell-in-call", message, hint)
+
+
+def _ready(node: Node | None, path: list[str | int]) -> Iterator[Fault]:
+    if node is None or not _may_need_shell(node.value):
+        return
+    import shlex
+
+    from pakman.validation import shell_words
+
+    program, _, call = node.value.partition(" ")
+    words = shell_words.for_shell(node.value, "")
+    if words:
+        line = shell_words.line(program, call, program)
+        hint = f"let a shell read it; write:\ncommand: {scalar(f'sh -c {shlex.quote(line)}')}"
+        message = f"no shell reads `{path_text(path)}`: {shown(program)} is given {quoted(words[0])} as it stands here"
+        yield fault(node, path, "shell-in-call", message, hint)
