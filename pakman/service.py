@@ -180,13 +180,18 @@ def _supervised(manifest: Manifest, services: tuple[_Service, ...]) -> Iterator[
 def _variables(manifest: Manifest) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     """Return the main kit's variables that must be there, and those that have a value where nobody gives another.
 
-    What a driver makes has no value without it: its default is for the driver to read.
+    What a driver makes has no value without it: its default is for the driver to read. Under which names a driver of
+    databases or buckets puts what it makes is its own affair: only of secrets it is known to be the key.
     """
     known = [each for each in main_kit(manifest).get("variables") or () if _VARIABLE.fullmatch(each["key"])]
     defaults = {
         each["key"]: each["default_value"] for each in known if "default_value" in each and "driver" not in each
     }
-    required = (each["key"] for each in known if each.get("required") and each["key"] not in defaults)
+    required = (
+        each["key"]
+        for each in known
+        if each.get("required") and each["key"] not in defaults and each.get("driver", "/secret").endswith("/secret")
+    )
     return tuple(dict.fromkeys(required)), tuple((key, _text(value)) for key, value in defaults.items())
 
 

@@ -91,7 +91,8 @@ def test_the_main_kits_variables_are_defaults_and_demands() -> None:
         {"key": "NUMBER", "default_value": 80},
         {"key": "YES", "default_value": True},
         {"key": "DATABASE", "driver": "database/postgresql", "default_value": "ecto:///", "required": True},
-        {"key": "SECRET", "required": True},
+        {"key": "SECRET", "driver": "generic/secret", "default_value": "not this", "required": True},
+        {"key": "GIVEN", "required": True},
         {"key": "OPTIONAL"},
     ]
     manifest = replace(SHOP, kits=({"name": "w"}, {"name": "web", "main": True, "variables": variables}))
@@ -100,9 +101,16 @@ def test_the_main_kits_variables_are_defaults_and_demands() -> None:
     assert "export NUMBER=80\n" in environment
     assert "export YES=true\n" in environment
     run = content(manifest, "run")
-    for key, is_required in {"PLAIN": False, "DATABASE": True, "SECRET": True, "OPTIONAL": False}.items():
+    for key, is_required in {
+        "PLAIN": False,
+        "DATABASE": False,
+        "SECRET": True,
+        "GIVEN": True,
+        "OPTIONAL": False,
+    }.items():
         assert (f'|| set -- "$@" {key}\n' in run) == is_required
     assert "DATABASE" not in environment
+    assert "SECRET" not in environment
     assert "required" not in content(SHOP, "run")
 
 

@@ -274,7 +274,7 @@ def test_a_service_that_is_not_ready_in_time_has_not_started(supervised: Machine
 
 def test_what_is_required_is_said_before_the_start(machine: Machine) -> None:
     variables = [
-        {"key": "DATABASE", "driver": "database/postgresql", "required": True, "default_value": "ecto:///"},
+        {"key": "SECRET", "driver": "generic/secret", "required": True},
         {"key": "mode", "required": True},
         {"key": "A", "default_value": "it's $HOME", "required": True},
     ]
@@ -282,13 +282,13 @@ def test_what_is_required_is_said_before_the_start(machine: Machine) -> None:
     machine.install(replace(manifest(), kits=kits))
     status, out = machine.run(f"rc-service {NAME} start; started=$?; rc-service {NAME} status; exit $started")
     assert status != 0
-    assert f"{NAME}: required, and not set: DATABASE mode; /etc/{NAME}/env takes lines of KEY=VALUE" in out
+    assert f"{NAME}: required, and not set: SECRET mode; /etc/{NAME}/env takes lines of KEY=VALUE" in out
     assert "status: stopped" in out
-    machine.settings("DATABASE=\nmode=m\n")
+    machine.settings("SECRET=\nmode=m\n")
     assert "A=it's $HOME" in machine.sh(
         f"rc-service {NAME} start; rc-service {NAME} stop; env -i /var/lib/{NAME}/bin/env-exec env"
     )
-    machine.settings("DATABASE=\nmode=m\nA=theirs\n")
+    machine.settings("SECRET=\nmode=m\nA=theirs\n")
     assert "A=theirs" in machine.sh(f"env -i /var/lib/{NAME}/bin/env-exec env")
 
 
