@@ -171,7 +171,7 @@ def test_a_stop_waits_and_then_kills(supervised: Machine) -> None:
     machine = supervised
     machine.programs["web"] = "#!/bin/sh\ntrap 'echo asked' TERM\necho up\nwhile :; do busybox usleep 100000; done\n"
     machine.install(manifest())
-    machine.conf("retry=TERM/2/KILL/2\n")
+    machine.conf("retry=TERM/2/KILL/2\n" if machine.supervisor == "s6" else "retry=2\n")
     out = machine.sh(
         PID
         + f"""
