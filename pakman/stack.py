@@ -1,6 +1,7 @@
 """The stacks: the Alpine versions that a package is built on and runs on."""
 
 import datetime
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -96,6 +97,14 @@ def known_names(known: Sequence[Stack] = STACKS) -> str:
     """Return the stacks' names for a sentence."""
     names = [f"{STACKS[0].name} to {STACKS[-2].name}", *(stack.name for stack in known[len(STACKS) - 1 :])]
     return f"{', '.join(names[:-1])}, and {names[-1]}"
+
+
+def hint(text: str, known: Sequence[Stack] = STACKS) -> str:
+    """Return what to write in place of a text that names no stack: `alpine:3.23`, `3.23.6` or `acme/bass`."""
+    found = re.fullmatch(r"(?:alpine[ :/-]?)?v?([0-9]+\.[0-9]+|edge)(?:\.[0-9]+)?", text, re.IGNORECASE)
+    nearest = find(found[1].lower()) if found is not None else None
+    meant = f"did you mean {nearest.name}? " if nearest is not None else ""
+    return f"{meant}pakman knows {known_names(known)}"
 
 
 def supported(today: datetime.date) -> tuple[Stack, ...]:

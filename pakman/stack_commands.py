@@ -60,7 +60,7 @@ def _json(value: object) -> str:
 def _known(text: str, known: Settings) -> Stack:
     found = stack.find(text, known.stacks)
     if found is None:
-        raise UsageError(f"there is no stack {text!r}", hint=f"pakman knows {stack.known_names(known.stacks)}")
+        raise UsageError(f"there is no stack {text!r}", hint=stack.hint(text, known.stacks))
     return found
 
 

@@ -58,6 +58,22 @@ def taken(*lines: str) -> tuple[Messages, list[str], list[str]]:
         ),
         (
             [
+                "/pakman/work/src/shop.build: line 1: tsc: not found",
+                "build.command ended with exit status 127",
+                ">>> ERROR: shop: build failed",
+            ],
+            1,
+            "the build command failed: exit status 127",
+            "the build root has no tsc: add the Alpine package that has it to dependencies.build\nits last lines:",
+        ),
+        (
+            ["build.destinations: 'a b' matches nothing in the built application", ">>> ERROR: shop*: package failed"],
+            1,
+            "build.destinations: 'a b' matches nothing in the built application",
+            "name what build.command leaves behind",
+        ),
+        (
+            [
                 ">>> shop*: Running postcheck for shop",
                 ">>> ERROR: shop*: Nothing may be under /opt",
                 ">>> WARNING: shop*: Found a manual",

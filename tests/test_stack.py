@@ -21,6 +21,26 @@ def test_anything_else_is_none(text: str) -> None:
     assert stack.find(text) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("alpine:3.23", "alpine/3.23"),
+        ("Alpine 3.23", "alpine/3.23"),
+        ("alpine/3.23.6", "alpine/3.23"),
+        ("3.23.6", "alpine/3.23"),
+        ("alpine:edge", "alpine/edge"),
+    ],
+)
+def test_a_stack_that_is_nearly_named_is_what_the_hint_asks_for(text: str, nearest: str) -> None:
+    assert stack.find(text) is None
+    assert stack.hint(text) == f"did you mean {nearest}? pakman knows alpine/3.14 to alpine/3.24, and alpine/edge"
+
+
+@pytest.mark.parametrize("text", ["alpine/3.99", "debian/12", "acme/base-3.23", "latest", ""])
+def test_another_name_is_answered_with_those_that_there_are(text: str) -> None:
+    assert stack.hint(text) == "pakman knows alpine/3.14 to alpine/3.24, and alpine/edge"
+
+
 def test_edge_never_ends_and_is_never_taken_by_itself() -> None:
     edge = stack.find("alpine/edge")
     assert edge is not None

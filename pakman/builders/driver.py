@@ -31,10 +31,18 @@ _SHOWN = 500
 """Characters of each that an error repeats: a minified file on one line would bury it."""
 _NO_STRIP = 77
 """embedded.sh's exit status where the root has no strip."""
+_NO_PROGRAM = 127
+"""A shell's exit status for a command that it does not find, and env's."""
 _WORDS_PER_CALL = 500
 
 ENDED = re.compile(r"(?:build\.command|package) ended with exit status ([0-9]+)")
 """What the APKBUILD says of a script that failed, and abuild does not."""
+_NOTHING = re.compile(r"build\.destinations: .* matches nothing in the built application")
+"""What the APKBUILD says of a glob."""
+_MISSING = re.compile(
+    r".*: line [0-9]+: ([^\s:]+): (?:command )?not found|env: can't execute '([^']+)': No such file.*"
+)
+"""What BusyBox' ash, bash and BusyBox' env say of a program that is not there."""
 
 _CHOST = {
     "armhf": "armv6-alpine-linux-musleabihf",
@@ -88,6 +96,10 @@ class LastLines:
         """Forget what was written so far."""
         self._lines.clear()
 
+    def find(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        """Return the newest line that a pattern matches whole."""
+        return next((found for line in reversed(self._lines) if (found := pattern.fullmatch(line))), None)
+
     def quoted(self) -> str:
         """Return them under a headline."""
         if not self._lines:
@@ -132,7 +144,7 @@ class Driver:
                 self.on_line(line)
 
         if (status := self.call(function, user=user, on_line=on_line)) != 0:
-            raise BuildError(f"{what} failed: {command.how_it_ended(status)}", hint=last.quoted())
+            raise failure(what, status, last)
 
     def strip(self, files: Sequence[str]) -> bool:
         """Take the symbols out of files below PKGBASEDIR; False where the root has no strip."""
@@ -148,6 +160,28 @@ class Driver:
                     hint="programs that carry data behind their code do not survive it: set build.strip_binary: false",
                 )
         return True
+
+
+def failure(what: str, status: int, last: LastLines) -> BuildError:
+    """Return the error for a function of the APKBUILD that ended with a status other than 0; `what` is its name."""
+    if nothing := last.find(_NOTHING):
+        return BuildError(
+            nothing[0],
+            hint="name what build.command leaves behind, relative to the folder that has the manifest",
+        )
+    hint = last.quoted()
+    if status == _NO_PROGRAM and (missing := last.find(_MISSING)):
+        hint = f"{_no_program(missing[1] or missing[2])}\n{hint}"
+    return BuildError(f"{what} failed: {command.how_it_ended(status)}", hint=hint)
+
+
+def _no_program(name: str) -> str:
+    if "/" in name:
+        return (
+            f"{name} is not there; or it is, and what its first line names is not: add that one's package, "
+            "e.g. bash, to dependencies.build"
+        )
+    return f"the build root has no {name}: add the Alpine package that has it to dependencies.build"
 
 
 def reason(said: Sequence[str], status: int) -> str:

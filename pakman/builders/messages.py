@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from pakman import command
 from pakman.builders import postcheck
-from pakman.builders.driver import ENDED, LastLines
+from pakman.builders.driver import ENDED, LastLines, failure
 from pakman.errors import BuildError
 
 _FAILED = re.compile(r"([a-z_]+) failed")
@@ -79,8 +79,7 @@ class Messages:
         """Return the error for an abuild that ended with this status; `build_command` is what the user knows of it."""
         if self._step in ("build", "package"):
             what = build_command if self._step == "build" else "package()"
-            how = command.how_it_ended(status if self._status is None else self._status)
-            return BuildError(f"{what} failed: {how}", hint=self.last_lines)
+            return failure(what, status if self._status is None else self._status, self._last)
         reasons = [" ".join(reason[: _SHOWN + 1]) for reason in self._reasons]
         for reason in reasons:
             if empty := _NO_TREE.match(reason):

@@ -35,8 +35,8 @@ def _stack(root: Node, stacks: Sequence[Stack]) -> Iterator[Fault]:
     node = root.text("stack")
     if node is None or stack.find(node.value, stacks) is not None:
         return
-    hint = f"pakman knows {stack.known_names(stacks)}"
-    yield fault(node, ["stack"], "unknown-stack", f"there is no stack {quoted(node.value)} that pakman knows", hint)
+    message = f"there is no stack {quoted(node.value)} that pakman knows"
+    yield fault(node, ["stack"], "unknown-stack", message, stack.hint(node.value, stacks))
 
 
 def _run_name(root: Node) -> Iterator[Fault]:

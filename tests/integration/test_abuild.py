@@ -216,7 +216,11 @@ FAILURES: list[tuple[Manifest, str, str]] = [
         "its last lines:\n  one\n  two",
     ),
     (manifest("kill -SEGV $$"), r"the build command `kill -SEGV \$\$` failed: killed by SIGSEGV", ""),
-    (manifest("", "nothing"), r"package\(\) failed: exit status 1", "build.destinations: 'nothing' matches nothing"),
+    (
+        manifest("", "nothing"),
+        "^build.destinations: 'nothing' matches nothing",
+        "name what build.command leaves behind",
+    ),
     (manifest(package="echo so; exit 3"), r"package\(\) failed: exit status 3", "its last lines:\n  so"),
     (manifest(package='rm -rf "${pkgdir:?}"/*'), r"shop would be empty: package\(\) put nothing into it", ""),
     (

@@ -227,7 +227,22 @@ def test_keep_leaves_the_tree_of_a_failed_build(builds: Builds, tmp_path: Path) 
 
 
 REFUSED: list[tuple[Manifest, str, str]] = [
-    (manifest("", "nothing"), r"package\(\) failed: exit status 1", "build.destinations: 'nothing' matches nothing"),
+    (
+        manifest("echo so\nbundle install"),
+        r"the build command `echo so …` failed: exit status 127",
+        "the build root has no bundle: add the Alpine package that has it to dependencies.build\nits last lines:\n  so",
+    ),
+    (
+        manifest("printf '#!/bin/bash\\ntrue\\n' >app/x; chmod +x app/x; app/x"),
+        "failed: exit status 127",
+        "app/x is not there; or it is, and what its first line names is not: add that one's package, e.g. bash, to dep",
+    ),
+    (
+        manifest("printf '#!/usr/bin/env python3\\n' >app/x; chmod +x app/x; app/x"),
+        "failed: exit status 127",
+        "the build root has no python3: ",
+    ),
+    (manifest("", "nothing"), "^build.destinations: 'nothing' matches nothing", "name what build.command leaves"),
     (manifest(package="exit 3"), r"package\(\) failed: exit status 3", "it wrote nothing"),
     (manifest(package='rm -rf "$pkgdir"; ln -s / "$pkgdir"'), "/pakman/pkg/shop in the build root is not", ""),
     (manifest(package='rm -rf "${pkgdir:?}"/*'), r"shop would be empty: package\(\) put nothing", "destinations"),
