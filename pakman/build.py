@@ -104,7 +104,7 @@ def build(
             packages=tuple(replace(package, path=output / arch / package.path.name) for package in packages),
         )
         if not packages:
-            progress.notice(f"nothing to build on {arch}: architectures in the manifest leaves it out")
+            progress.notice(f"nothing to build on {arch}: it is not among the architectures to build for")
             return made
         _write_index(made, work, key)
         with writing(output):

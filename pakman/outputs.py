@@ -15,7 +15,7 @@ from pakman.problems import Problem
 from pakman.publish import Publication
 from pakman.repository import Repository
 
-_LEFT_OUT = "the manifest's architectures leave out this one"
+_LEFT_OUT = "this machine's is not among the architectures to build for"
 
 
 @dataclass(slots=True)

@@ -135,8 +135,8 @@ def refuse_without_commit(commit: str | None, what: str) -> str:
     """Return the commit that packages are filed under; raise UsageError where there is none."""
     if commit is None:
         raise UsageError(
-            f"{what} is outside git, so there is no commit to file its packages under",
-            hint="`git init`, commit, and build again; a job on GitHub has GITHUB_SHA",
+            f"{what} has no commit to file its packages under",
+            hint="`git init` unless it is in a git repository, commit, and build again; a job on GitHub has GITHUB_SHA",
         )
     return commit
 
@@ -244,7 +244,8 @@ def _missing(
 
 
 _REFUSALS = {
-    "package": "a commit's packages never change: push a new commit, or remove the objects of this one first",
+    "package": "a commit's packages never change: commit what has changed since and push that, or remove the objects "
+    "of this commit first",
     "index": "this commit was pushed before with another version, release or key: push a new commit, "
     "or remove the objects of this one first",
     "key": "machines trust a key by its name. Sign with the key that was used before: the private half of this file. "

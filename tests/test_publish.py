@@ -52,7 +52,8 @@ def test_a_repository_without_packages(tmp_path: Path) -> None:
 
 def test_a_repository_without_a_commit(tmp_path: Path) -> None:
     error = refused((repository(tmp_path, PACKAGES, commit=None),))
-    assert "is outside git" in error.message
+    assert "has no commit" in error.message
+    assert "git init" in error.hint
     assert "GITHUB_SHA" in error.hint
 
 

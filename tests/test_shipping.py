@@ -116,7 +116,7 @@ def test_a_project_without_a_commit_is_refused_before_the_build(job: Job, monkey
     monkeypatch.setattr(bucket.Bucket, "list", lambda _self, _prefix: {})
     status, outputs, summary = job("run", "--bucket=s3://bucket", PAKMAN_SIGNING_KEY="any", **KEYS)
     assert status == 2
-    assert "so there is no commit to file its packages under" in summary
+    assert "has no commit to file its packages under" in summary
     # As far as they are true.
     assert (outputs["name"], outputs["version"], outputs["stack"]) == ("notes", "0.0.0-r0", "alpine/3.23")
 
@@ -125,7 +125,7 @@ def test_an_architecture_that_is_left_out_is_skipped(job: Job, tmp_path: Path, m
     monkeypatch.setattr(commands, "built", lambda *_, **__: repository(tmp_path / "packages", {}))
     status, outputs, summary = job("run")
     assert status == 0
-    assert outputs["skipped"] == "the manifest's architectures leave out this one"
+    assert outputs["skipped"] == "this machine's is not among the architectures to build for"
     assert summary.startswith("## pakman was skipped")
 
 
