@@ -292,7 +292,7 @@ def _stack(commands: _Commands) -> None:
 
 
 _ENDPOINT = "the S3 server, where it is not AWS (default: AWS_ENDPOINT_URL)"
-_PROJECT = "whose repository this is (default: GITHUB_REPOSITORY, else git's remote origin)"
+_PROJECT = "whose repository this is (default: GITHUB_REPOSITORY, else git's remote origin, else local/FOLDER)"
 
 
 def _manifest_file(command: argparse.ArgumentParser) -> None:

@@ -51,6 +51,20 @@ def test_an_action_has_the_same_pin_everywhere() -> None:
     assert len(pins) == len({pin.split("@")[0] for pin in pins})
 
 
+def test_the_readme_uses_actions_as_its_own_workflows_do() -> None:
+    pins = {reference for file in WORKFLOWS for reference in used(file)}
+    ours = {pin.split("@")[0]: pin.split("# v")[1].split(".")[0] for pin in pins if "# v" in pin}
+    theirs = dict(reference.split("@v") for reference in used(TOP / "README.md") if reference.startswith("actions/"))
+    assert "actions/checkout" in theirs
+    assert {action: ours[action] for action in theirs if action in ours}.items() <= theirs.items()
+
+
+def test_the_reusable_workflow_is_called_with_the_secrets_that_the_readme_makes() -> None:
+    made = set(re.findall(r"gh secret set ([A-Z_]+)", (TOP / "README.md").read_text()))
+    head = (TOP / ".github/workflows/package.yml").read_text().split("\nname:")[0]
+    assert set(re.findall(r"secrets\.([A-Z_]+)", head)) == made
+
+
 @each_workflow
 def test_a_workflow_may_nothing_and_a_job_what_it_says(file: Path) -> None:
     assert workflow(file.name)["permissions"] == {}
