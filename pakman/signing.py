@@ -91,8 +91,10 @@ def load(pem: str, name: str) -> SigningKey:
     Line ends, indentation and a blank or a literal backslash-n for a newline, which secrets go through, do not matter.
     Raises SigningError saying what else the text is, never quoting it.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     text = _lines(pem)
@@ -102,8 +104,11 @@ def load(pem: str, name: str) -> SigningKey:
     if "Proc-Type: 4,ENCRYPTED" in text:
         _refuse("ENCRYPTED PRIVATE KEY")
     try:
-        key = load_pem_private_key(text.encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # OpenSSL's own check tests the primes, which takes a quarter of a second of every run; what it signs is tested.
+        key = load_pem_private_key(text.encode(), password=None, unsafe_skip_rsa_key_validation=True)
+        if isinstance(key, RSAPrivateKey):
+            key.public_key().verify(key.sign(b"", PKCS1v15(), SHA256()), b"", PKCS1v15(), SHA256())
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
         # Not `from error`: what OpenSSL says helps nobody here, and must not carry the text along.
         key = None
     if key is None:

@@ -82,6 +82,15 @@ def public() -> str:
     return private().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
+def mixed_up() -> str:
+    """A private key in whose text another number stands for the modulus."""
+    der = private().private_bytes(Encoding.DER, PKCS1, NoEncryption())
+    modulus = private().public_key().public_numbers().n
+    size = modulus.bit_length() // 8
+    wrong = der.replace(modulus.to_bytes(size), (modulus ^ 1 << 500).to_bytes(size))
+    return f"-----BEGIN RSA PRIVATE KEY-----\n{base64.encodebytes(wrong).decode()}-----END RSA PRIVATE KEY-----\n"
+
+
 PASSPHRASE = BestAvailableEncryption(b"a passphrase")
 PKCS1 = PrivateFormat.TraditionalOpenSSL
 WRONG: dict[str, tuple[Callable[[], str], str, str]] = {
@@ -107,6 +116,7 @@ WRONG: dict[str, tuple[Callable[[], str], str, str]] = {
     "a line missing": (lambda: "".join([*pem().splitlines(keepends=True)[:5], pem()[-26:]]), "is damaged", "copy"),
     "a changed letter": (lambda: pem().replace(pem()[900], "!", 1), "is damaged|is not a private key", ""),
     "on one line": (lambda: pem().replace("\n", ""), "is not a private key in PEM", ""),
+    "a wrong number": (mixed_up, "is damaged", "copy"),
     "nothing inside": (lambda: "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n", "is damaged", "copy"),
 }
 

@@ -7,26 +7,22 @@ kills what is left in the view.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import stat
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
-from pakman import command
 from pakman.buildroots.capabilities import Capability
 from pakman.errors import BuildError
 
 # -I: nothing that the program's environment names (PYTHONPATH, PYTHONSTARTUP) runs outside the root.
-_PYTHON = (sys.executable, "-I", "-c")
-_MAIN = "import sys; sys.path.insert(0, sys.argv[1]); from pakman.buildroots import chroot; chroot.main(sys.argv[2:])"
-_PACKAGES = str(Path(__file__).parents[2])
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_PR_CAPBSET_DROP = 24
-_PR_SET_NO_NEW_PRIVS = 38
+_ENTER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("enter.py")))
+_WATCH = (
+    *(sys.executable, "-I", "-c"),
+    "import sys; sys.path.insert(0, sys.argv[1]); from pakman.buildroots import chroot; chroot.watch(*sys.argv[2:])",
+    str(Path(__file__).parents[2]),
+)
 
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
@@ -47,18 +43,18 @@ def entry(
     """
     kept = sum(1 << capability for capability in capabilities)
     groups = (*ids, ids[1] if group is None else group)
-    words = ["enter", str(root), *map(str, groups), str(kept), str(cwd), "/usr/bin/env", *argv]
-    return [*_PYTHON, _MAIN, _PACKAGES, *words]
+    # env looks for the program in the PATH of the root, and knows the exit status for one that is not there.
+    return [*_ENTER, str(root), *map(str, groups), str(kept), str(cwd), "/usr/bin/env", *argv]
 
 
 def watcher(root: Path) -> list[str]:
     """Return the command that, when its stdin ends, kills every process in `root`."""
-    return [*_PYTHON, _MAIN, _PACKAGES, "watch-root", str(root)]
+    return [*_WATCH, "root", str(root)]
 
 
 def watcher_of_group(gid: int) -> list[str]:
     """Return the command that, when its stdin ends, kills every process that has a group."""
-    return [*_PYTHON, _MAIN, _PACKAGES, "watch-group", str(gid)]
+    return [*_WATCH, "group", str(gid)]
 
 
 def make_devices(directory: Path) -> None:
@@ -83,39 +79,9 @@ def make_devices(directory: Path) -> None:
         ) from error
 
 
-def main(argv: list[str]) -> None:
-    """Be one of the two small processes."""
-    if argv[0] == "enter":
-        root, uid, gid, group, kept, cwd, *program = argv[1:]
-        _enter(root, (int(uid), int(gid), int(group)), int(kept), cwd, program)
-    else:
-        _watch(*argv)
-
-
-def _watch(task: str, whose: str) -> None:
+def watch(task: str, whose: str) -> None:
+    """Be the process that watches pakman: when its stdin ends, kill what is in a root, or what has a group."""
     from pakman.buildroots import processes
 
     sys.stdin.buffer.read()
-    processes.kill(lambda: processes.in_root(Path(whose)) if task == "watch-root" else processes.of_group(int(whose)))
-
-
-def _enter(root: str, ids: tuple[int, int, int], kept: int, cwd: str, program: list[str]) -> None:
-    uid, gid, group = ids
-    libc = ctypes.CDLL(None, use_errno=True)
-    # Not os.environ: Python adds LC_CTYPE to it.
-    given = Path("/proc/self/environ").read_bytes().split(b"\0")[:-1]
-    os.chroot(root)
-    os.chdir(cwd)
-    for number in range(64):
-        # The kernel says EINVAL for the numbers that it does not know.
-        if not kept >> number & 1:
-            libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
-    os.setgroups([group])
-    os.setgid(gid)
-    os.setuid(uid)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "no_new_privs is refused")
-    # After the change of user, which resets it.
-    libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    env = dict(os.fsdecode(variable).split("=", 1) for variable in given)
-    command.replace(program, env={**env, "PWD": cwd})
+    processes.kill(lambda: processes.in_root(Path(whose)) if task == "root" else processes.of_group(int(whose)))

@@ -35,15 +35,20 @@ def in_root(root: Path) -> list[int]:
 
 
 def of_group(gid: int) -> list[int]:
-    """Return the processes that have a group, as their first or as another one."""
+    """Return the processes that have a group, as their first or as another one.
+
+    Those in a container on this machine are not among them: its groups are numbered on their own.
+    """
     wanted = str(gid).encode()
     found = []
     for pid in _all():
         with suppress(FileNotFoundError, ProcessLookupError):
             status = Path(f"/proc/{pid}/status").read_bytes()
             fields = {name: value.split() for name, _, value in (line.partition(b":") for line in status.splitlines())}
+            # It has a number in each PID namespace that it is in, ours and those below.
+            is_here = len(fields[b"NSpid"]) == 1
             # A zombie's parent decides how long its number stays.
-            if wanted in fields[b"Gid"] + fields[b"Groups"] and fields[b"State"][0] != b"Z":
+            if is_here and wanted in fields[b"Gid"] + fields[b"Groups"] and fields[b"State"][0] != b"Z":
                 found.append(pid)
     return found
 

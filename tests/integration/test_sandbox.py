@@ -18,6 +18,7 @@ import pytest
 from pakman import command
 from pakman.buildroots import User, rootfs, unprivileged
 from pakman.buildroots import processes as of_roots
+from pakman.buildroots.processes import of_group
 from pakman.buildroots.sandbox import Confinement, Sandbox
 from pakman.errors import BuildError, UsageError
 from tests.building import must_go, private_cache, processes
@@ -249,3 +250,17 @@ def test_who_is_not_root_gets_a_user_namespace_or_a_sentence(tmp_path: Path, mon
     with pytest.raises(UsageError, match="refuses user namespaces") as refused:
         unprivileged.as_root_of_a_namespace(["pakman"], env)
     assert "/etc/subuid" in refused.value.hint
+
+
+def test_the_processes_of_a_container_are_no_processes_of_this_machines_builds() -> None:
+    with subprocess.Popen(["unshare", "--pid", "--fork", "sleep", "31.5"], group=54_321, extra_groups=[]) as outside:
+        try:
+            deadline = time.monotonic() + 10
+            while not processes("sleep", "31.5") and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert processes("sleep", "31.5")
+            assert of_group(54_321) == [outside.pid]
+        finally:
+            outside.kill()
+            for pid in processes("sleep", "31.5"):
+                os.kill(pid, signal.SIGKILL)
