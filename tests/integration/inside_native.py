@@ -1,6 +1,6 @@
 """The build root native: what it changes on its machine, and takes back; what it hides; when it is taken.
 
-Run by test_buildroots.py, inside the action's container: nowhere else may a test change the machine's users.
+Run by test_native.py, inside the action's container: nowhere else may a test change the machine's users.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One contract for every build root: what goes in arrives as it is, what a build may do, what is left of it.
 
-The action's container is itself the root `native`: there this file is run once more, by a pytest of its own.
+The action's container is itself the root `native`: there test_native.py runs this file once more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from pakman.apk.write import write_package
 from pakman.buildroots import TOP, BuildRoot, User
 from pakman.errors import BuildError
 from tests.building import must_go, private_cache, processes
-from tests.engine import Engine
 from tests.roots import NASTY, opened
 
 pytestmark = [pytest.mark.alpine, pytest.mark.docker]
@@ -397,36 +396,3 @@ def test_packages_that_cannot_be_had_are_named(root: BuildRoot) -> None:
     assert "/var/no-repository" in unreachable.value.message
     assert "no-such-package, busybox>999 (there is busybox-" in missing.value.message
     assert "dependencies.build" in missing.value.hint
-
-
-INSIDE = """
-import sys
-# Behind what the image has: of pytest and what it needs, nothing is compiled.
-sys.path.append("/packages")
-import pytest
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--noconftest", "--basetemp=/contract/tmp", *sys.argv[1:]]))
-"""
-
-
-def in_the_actions_container(engine: Engine, action: str, file: str) -> None:
-    """Run a file's tests in a container of the action's image."""
-    done = engine.run(
-        *("run", "--rm", "--init", "--network=none", "--volume", f"{REPOSITORY}:/project:ro"),
-        *("--volume", f"{Path(pytest.__file__).parents[1]}:/packages:ro", "--tmpfs", "/contract:exec"),
-        *("--env=PYTHONDONTWRITEBYTECODE=1", "--env=PYTEST_DISABLE_PLUGIN_AUTOLOAD=1"),
-        *("--workdir=/project", "--entrypoint=/opt/pakman/bin/python3", action, "-c", INSIDE),
-        f"tests/integration/{file}",
-    )
-    said = done.stdout.decode()
-    assert done.returncode == 0, said + done.stderr.decode()
-    assert " passed" in said
-    assert " skipped" not in said
-
-
-if not IS_INSIDE:
-
-    def test_native_keeps_the_contract(docker_engine: Engine, action: str) -> None:
-        in_the_actions_container(docker_engine, action, Path(__file__).name)
-
-    def test_native_leaves_its_machine_as_it_was(docker_engine: Engine, action: str) -> None:
-        in_the_actions_container(docker_engine, action, "inside_native.py")
