@@ -52,8 +52,12 @@ PACKAGES_ELSEWHERE = {
     "libvips42": "vips",
     "libxslt1-dev": "libxslt-dev",
     "libyaml-dev": "yaml-dev",
+    "node": "nodejs",
     "nodejs-npm": "npm",
+    "pip": "py3-pip",
+    "pip3": "py3-pip",
     "pkg-config": "pkgconf",
+    "python": "python3",
     "python3-pip": "py3-pip",
     "python3-setuptools": "py3-setuptools",
     "python3-venv": "python3",
@@ -64,7 +68,8 @@ PACKAGES_ELSEWHERE = {
     "zlib1g": "zlib",
     "zlib1g-dev": "zlib-dev",
 }
-"""What Debian calls packages that Alpine has by another name only; nodejs-npm is Alpine's own of years ago."""
+"""What Debian, or the program itself, calls packages that Alpine has by another name only; nodejs-npm and python are
+Alpine's own of years ago."""
 
 
 def _words(*lines: str) -> frozenset[str]:

@@ -80,7 +80,7 @@ def _debian(root: Node) -> Iterator[Fault]:
             alpine = names.PACKAGES_ELSEWHERE.get(names.dependency_name(node.value))
             if alpine is not None:
                 path: list[str | int] = ["dependencies", key, index]
-                message = f"{quoted(node.value)} is a name of Debian's; Alpine's package is called {alpine}"
+                message = f"{quoted(node.value)} is what others call it; Alpine's package is called {alpine}"
                 hint = f"write {alpine}; https://pkgs.alpinelinux.org/packages finds the others"
                 yield fault(node, path, "debian-name", message, hint)
 
