@@ -244,8 +244,8 @@ def _missing(
 
 
 _REFUSALS = {
-    "package": "a commit's packages never change: commit what has changed since and push that, or remove the objects "
-    "of this commit first",
+    "package": "a commit's packages never change, and what is not committed, or another version of pakman, makes "
+    "others of it: push a new commit, or remove the objects of this one first",
     "index": "this commit was pushed before with another version, release or key: push a new commit, "
     "or remove the objects of this one first",
     "key": "machines trust a key by its name. Sign with the key that was used before: the private half of this file. "

@@ -252,8 +252,9 @@ def test_without_such_a_digest_the_object_is_read(store: Store, tmp_path: Path, 
     if same:
         assert name in publish((built,), store.bucket).skipped
     else:
-        with pytest.raises(BucketError, match="with other bytes"):
+        with pytest.raises(BucketError, match="with other bytes") as caught:
             publish((built,), store.bucket)
+        assert "another version of pakman" in caught.value.hint
 
 
 def test_two_pushes_at_once_both_succeed(store: Store, tmp_path: Path) -> None:
