@@ -19,6 +19,21 @@ def entries(root: Path) -> list[Entry]:
         return tree.entries()
 
 
+def test_nothing_is_given_away_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "tree/folder").mkdir(parents=True)
+    (tmp_path / "tree/folder/file").touch()
+    (tmp_path / "tree/link").symlink_to("/nowhere")
+    own = os.getuid(), os.getgid()
+    with Tree(tmp_path / "tree") as tree:
+        folder, file, link = tree.entries()
+        tree.give(link, *own)
+        (tmp_path / "tree/folder").rename(tmp_path / "folder")
+        (tmp_path / "tree/folder").symlink_to(tmp_path / "folder")
+        tree.give(folder, *own)
+    with Tree(tmp_path / "tree") as tree, pytest.raises(BuildError, match="folder/file in the package's tree cannot"):
+        tree.give(file, *own)
+
+
 def test_everything_is_listed_with_directories_first(tmp_path: Path) -> None:
     for name in ("b/c", "a", "a-b", "b.d"):
         (tmp_path / name).mkdir(parents=True)

@@ -35,6 +35,13 @@ def test_refuses_what_only_abuild_can_do(wrong: Apkbuild, message: str) -> None:
         aport.refuse_what_takes_abuild(wrong)
 
 
+def test_refuses_a_package_script_where_no_root_packs() -> None:
+    aport.refuse_what_takes_root(recipe(source="shop-1.tar shop.build"))
+    with pytest.raises(BuildError, match="the package script takes root") as caught:
+        aport.refuse_what_takes_root(recipe(source="shop-1.tar shop.package"))
+    assert caught.value.hint == "use --builder abuild, or --build-root docker"
+
+
 def test_takes_what_pakman_generates() -> None:
     aport.refuse_what_takes_abuild(
         recipe("build", "package", "check", options="!tracedeps !check", subpackages="shop-openrc", source="a.tar b")

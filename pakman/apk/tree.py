@@ -106,6 +106,12 @@ class Tree:
             finally:
                 os.close(descriptor)
 
+    def give(self, entry: Entry, uid: int, gid: int) -> None:
+        """Give what was listed, itself where it is a link, to a user and a group."""
+        directory, _, name = entry.path.rpartition(b"/")
+        with _reading(entry.path):
+            os.chown(name, uid, gid, dir_fd=self._directory(directory), follow_symlinks=False)
+
     def _directory(self, path: bytes) -> int:
         """Return a descriptor of a directory, valid until the next call."""
         if not path:

@@ -19,6 +19,7 @@ _SHOWN = 120
 
 def copy_in(aport: Path, root: BuildRoot) -> None:
     """Copy the aport into the root, as root's, so that a build cannot change what is built; make what is beside it."""
+    packer = "root" if root.confines_root else BUILD_USER
 
     def write(pipe: IO[bytes]) -> None:
         with tarfile.open(fileobj=pipe, mode="w|", format=tarfile.GNU_FORMAT) as tar:
@@ -30,7 +31,7 @@ def copy_in(aport: Path, root: BuildRoot) -> None:
                     entry.mode = 0o755 if entry.mode & 0o100 else 0o644
                     with path.open("rb") as file:
                         tar.addfile(entry, file)
-            for directory, owner in ((WORK, BUILD_USER), (SRCDIR, BUILD_USER), (PKGBASEDIR, "root")):
+            for directory, owner in ((WORK, BUILD_USER), (SRCDIR, BUILD_USER), (PKGBASEDIR, packer)):
                 entry = tarfile.TarInfo(str(directory.relative_to(FOLDER)))
                 entry.type, entry.mode, entry.uname, entry.gname = tarfile.DIRTYPE, 0o755, owner, owner
                 tar.addfile(entry)
@@ -62,6 +63,16 @@ def refuse_what_takes_abuild(recipe: Apkbuild) -> None:
         raise BuildError(f"the embedded builder runs build() and package() of an APKBUILD, and not {function}()")
     if "package" not in recipe.functions:
         raise BuildError("APKBUILD: package() is missing")
+
+
+def refuse_what_takes_root(recipe: Apkbuild) -> None:
+    """Raise BuildError for a user's package script, which goes by being root, where only the build user packs."""
+    if f"{recipe.name}.package" in recipe.words("source"):
+        raise BuildError(
+            "the package script takes root, which here is root of this whole machine: the embedded builder does not "
+            "run it in the build root native",
+            hint="use --builder abuild, or --build-root docker",
+        )
 
 
 def verify(aport: Path, recipe: Apkbuild) -> None:

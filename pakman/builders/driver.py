@@ -21,7 +21,7 @@ WORK = FOLDER / "work"
 """The build user's."""
 SRCDIR = WORK / "src"
 PKGBASEDIR = FOLDER / "pkg"
-"""The packages' trees, where package() runs as root; abuild's are among what it makes itself."""
+"""The packages' trees, of the user that packs; abuild's are among what it makes itself."""
 
 PACKAGER = "pakman"
 
@@ -116,6 +116,11 @@ class Driver:
     on_line: Callable[[str], None]
     script: Path = _SCRIPT
 
+    @property
+    def packer(self) -> User:
+        """Who lays out packages: root, unless a link that the build made could lead it out of the build root."""
+        return "root" if self.root.confines_root else "build"
+
     def call(self, task: str, *words: str, user: User, on_line: Callable[[str], None]) -> int:
         """Do a task of the script; return its exit status."""
         argv = ["/bin/sh", "-c", self.script.read_text(), self.script.stem, task, *words]
@@ -151,7 +156,7 @@ class Driver:
         for start in range(0, len(files), _WORDS_PER_CALL):
             said: list[str] = []
             words = files[start : start + _WORDS_PER_CALL]
-            status = self.call("strip", *words, user="root", on_line=said.append)
+            status = self.call("strip", *words, user=self.packer, on_line=said.append)
             if status == _NO_STRIP:
                 return False
             if status != 0:

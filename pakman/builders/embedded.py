@@ -19,7 +19,7 @@ from pakman.apk.signature import Signer
 from pakman.apk.tree import Entry, Tree
 from pakman.apk.write import write_package
 from pakman.builders import aport as aports
-from pakman.builders import postcheck
+from pakman.builders import ownership, postcheck
 from pakman.builders.apkbuild import Apkbuild
 from pakman.builders.driver import PACKAGER, PKGBASEDIR, Driver, environment
 from pakman.buildroots import AddPackages, BuildRoot
@@ -53,6 +53,8 @@ def build(
     if arch is None:
         return ()
     aports.refuse_what_takes_abuild(recipe)
+    if not root.confines_root:
+        aports.refuse_what_takes_root(recipe)
     aports.verify(aport, recipe)
     (add_packages or root.add_packages)(recipe.words("makedepends"), on_line)
     driver.must("unpack", *recipe.words("source"), user="build")
@@ -60,13 +62,21 @@ def build(
     # Read now: afterwards they are what package() made of them.
     users, groups = _names(root, driver, "passwd"), _names(root, driver, "group")
     driver.run("build", "build", aports.build_command(aport, recipe))
-    driver.run("package", "root", "package()")
+    gifts = _package(driver)
     with ExitStack() as trees:
         contents = _contents(root, driver, _metadata(recipe, arch, mtime, commit), recipe, trees)
         for program in postcheck.missing(programs, contents[0].entries):
             on_notice(f"/{program} is no program in the package, and run needs it: it will not start")
         if not recipe.has_option("!strip") and _strip(driver, contents, on_notice):
             contents = [replace(content, tree=_tree(root, content.name, trees)) for content in contents]
+        if not root.confines_root:
+            contents = [
+                replace(
+                    content,
+                    entries=ownership.give(content.tree, content.name, gifts, root.build_user_id, users, groups),
+                )
+                for content in contents
+            ]
         for content in contents:
             postcheck.refuse(content.name, _findings(content, recipe), on_notice)
         return tuple(
@@ -104,6 +114,20 @@ class _Content:
     def capable(self) -> set[bytes]:
         """Paths of the files with capabilities: Linux takes these away from a file that is written to."""
         return {entry.path for entry in self.entries if any(key == b"security.capability" for key, _ in entry.xattrs)}
+
+
+def _package(driver: Driver) -> list[ownership.Gift]:
+    """Run package(); return what is left to give away, because who ran it could not."""
+    gifts = []
+
+    def on_line(line: str) -> None:
+        if gift := ownership.said(line):
+            gifts.append(gift)
+        else:
+            driver.on_line(line)
+
+    replace(driver, on_line=on_line).run("package", driver.packer, "package()")
+    return gifts
 
 
 def _metadata(recipe: Apkbuild, arch: str, mtime: int, commit: str | None) -> list[Metadata]:
@@ -146,8 +170,8 @@ def _contents(
 ) -> list[_Content]:
     """Split what package() made, and list it. Raises BuildError where there is nothing for a package."""
     if len(packages) > 1:
-        driver.must("split-openrc", user="root")
-    driver.must("tidy", user="root")
+        driver.must("split-openrc", user=driver.packer)
+    driver.must("tidy", user=driver.packer)
     contents = []
     for metadata in packages:
         tree = _tree(root, metadata.pkgname, trees)

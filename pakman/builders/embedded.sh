@@ -20,6 +20,15 @@ has() {
 	cut -d : -f 1 "/etc/$1" | grep -qxF -e "$2"
 }
 
+# Stands in for chown where package() is not run by root: pakman does what this says.
+say_chown() {
+	if [ "$# $1 $2" != "4 -R -h" ]; then
+		printf 'chown %s: only root can do that\n' "$*" >&2
+		return 1
+	fi
+	printf 'chown %s\n' "$*"
+}
+
 case $task in
 variables)
 	# A NUL before, between and after: what the APKBUILD itself may print comes before the first.
@@ -56,7 +65,10 @@ make-users)
 	done
 	;;
 build | package)
-	if [ "$task" = package ]; then mkdir "$pkgdir"; fi
+	if [ "$task" = package ]; then
+		mkdir "$pkgdir"
+		[ "$(id -u)" = 0 ] || chown() { say_chown "$@"; }
+	fi
 	if [ -d "$builddir" ]; then cd "$builddir"; fi
 	"$task"
 	;;
@@ -75,12 +87,21 @@ split-openrc)
 strip)
 	command -v strip >/dev/null || exit 77
 	cd "$pkgbasedir"
+	# A new name: the build may have left something of any other there.
+	stripped=$(mktemp)
 	for file; do
 		# Only the content is replaced: owner, mode, links and attributes stay.
-		# Not in /tmp, where the build may have put something of this name.
-		strip -o "$startdir/stripped" "$file"
-		cat "$startdir/stripped" >"$file"
+		strip -o "$stripped" "$file"
+		if [ -w "$file" ]; then
+			cat "$stripped" >"$file"
+		else
+			mode=$(stat -c %a "$file")
+			chmod u+w "$file"
+			cat "$stripped" >"$file"
+			chmod "$mode" "$file"
+		fi
 	done
+	rm "$stripped"
 	;;
 tidy)
 	# Directories that only other packages fill, and what libtool leaves for linking.

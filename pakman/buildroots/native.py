@@ -72,6 +72,8 @@ class Native(Verbs):
     repositories that cannot be reached.
     """
 
+    confines_root = False
+
     def __init__(
         self,
         cache: Path,

@@ -25,6 +25,7 @@ class Verbs(ABC):
 
     release: str
     arch: str
+    confines_root = True
     _room: str
     """Where room may be lacking, as its user knows it."""
 

@@ -18,13 +18,16 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from pakman import signing, stack
+from pakman import generate, signing, stack
 from pakman.apk import index
 from pakman.apk.metadata import Metadata
+from pakman.apk.read import read_package
 from pakman.apk.write import write_package
+from pakman.builders import embedded
 from pakman.buildroots import choice, native
 from pakman.buildroots.native import Native
 from pakman.errors import BuildError, UsageError
+from tests.building import PROJECT, manifest
 
 PATH = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 HOME = Path("/home/pakman-build")
@@ -184,6 +187,28 @@ def test_a_link_that_a_build_made_is_not_followed(tmp_path: Path) -> None:
         for read in (root.copy_out, lambda path: root.tree(path).__enter__()):
             with pytest.raises(BuildError, match="is not the directory that it has to be"):
                 read(PurePosixPath(HOME / "out"))
+
+
+def test_programs_are_stripped_and_belong_to_whom_they_are_to(tmp_path: Path) -> None:
+    strip = Path("/usr/local/bin/strip")
+    # $1 is -o.
+    strip.write_text('#!/bin/sh\nhead -c 1000 "$3" >"$2"\n')
+    strip.chmod(0o755)
+    (tmp_path / "source").mkdir()
+    wanted = manifest("mkdir app; cp /bin/busybox app/tool; ln app/tool app/same; chmod 555 app/tool")
+    generate.generate(wanted, PROJECT, tmp_path / "source", tmp_path / "aport")
+    with Native(tmp_path / "cache") as root:
+        (package,) = embedded.build(
+            root, tmp_path / "aport", tmp_path, key=signing.generate("test.rsa.pub"), mtime=0, commit=None, threads=1,
+            on_line=print, on_notice=print,
+        )  # fmt: skip
+    strip.unlink()
+    files = {file.path: file for file in read_package(package.path)[1]}
+    assert files[b"var/lib/shop/app/same"].size == 1000
+    assert {
+        (file.mode, file.owner, file.group) for path, file in files.items() if path.startswith(b"var/lib/shop/app/")
+    } == {(0o555, b"shop", b"shop")}
+    assert files[b"var/lib"].owner == b"root"
 
 
 def test_a_build_that_failed_can_be_looked_at(tmp_path: Path) -> None:

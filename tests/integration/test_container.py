@@ -268,6 +268,87 @@ def test_a_build_gets_nothing_of_the_job_and_changes_nothing_in_it(
     assert made.owned_by_root() == []
 
 
+def everything(made: Job) -> dict[str, bytes]:
+    """Return all files of the workspace and of HOME, git's and their own links included."""
+    return {
+        str(path): os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+        for folder in (made.workspace, made.home)
+        for path in folder.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "packed", "said"),
+    [
+        (
+            'cd /; rm -r "$builddir"; ln -s /github/workspace "$builddir"',
+            'destinations: ["*"]',
+            "package() failed",
+        ),
+        ("ln -s /github/workflow dist", "destinations: [dist/*]", "'dist/*' matches nothing"),
+        ("ln -s /github/home out; echo sold > app", "destinations: [app]\n  exclude: [out/kept]", "package() failed"),
+        ("ln -s /opt/pakman/lib out; echo sold > app", "destinations: [app]\n  exclude: [out/*]", "package() failed"),
+        (
+            "true",
+            "destinations: [app]\npackage: cp /github/workflow/event.json $pkgdir/",
+            "--builder abuild, or --build-root docker",
+        ),
+    ],
+    ids=["builddir", "destination", "exclude", "program", "script"],
+)
+def test_a_link_that_a_build_left_leads_packing_nowhere(
+    make_job: MakeJob, command: str, packed: str, said: str
+) -> None:
+    made = make_job({"instellar.yml": manifest(command).replace("destinations: [app]", packed)})
+    (made.home / "kept").write_text("kept")
+    before = everything(made)
+    step = made.step({"command": "build", "builder": "embedded"}, event={"secret": "of-the-event"})
+    assert (step.status, "Traceback" in step.log) == (4, False), step.log
+    assert said in step.log
+    assert everything(made) == before
+
+
+ODD = manifest(r"""
+mkdir -p odd/deep odd/shared drop
+cp /bin/busybox odd/tool
+ln odd/tool odd/same
+chmod 4755 odd/tool
+ln -s /etc/passwd odd/link
+mkfifo odd/pipe
+touch odd/lib.la drop/it "odd/ünï cödé"
+printf x > odd/deep/file
+chmod 400 odd/deep/file
+chmod 555 odd/deep
+chmod 3770 odd/shared
+""").replace("[app]", "[odd, drop]\n  exclude: [drop/it]")
+
+
+@pytest.mark.parametrize(
+    ("files", "copied", "packages"),
+    [
+        ({}, EXAMPLES / "hello-static", 1),
+        ({}, EXAMPLES / "hello-web", 2),
+        ({}, EXAMPLES / "notes", 2),
+        ({"instellar.yml": ODD}, None, 1),
+    ],
+    ids=["hello-static", "hello-web", "notes", "odd"],
+)
+def test_what_no_root_has_packed_is_the_same_package(
+    make_job: MakeJob, key: str, files: dict[str, str], copied: Path | None, packages: int
+) -> None:
+    made = make_job(files, copied=copied)
+    built = []
+    for build_root in ("native", "docker"):
+        inputs = {"command": "build", "builder": "embedded", "build-root": build_root, "signing-key": key}
+        step = made.step(inputs)
+        assert step.status == 0, step.log
+        found = sorted((made.workspace / step.outputs["package-dir"]).rglob("*.apk"))
+        built.append({path.name: path.read_bytes() for path in found})
+    assert built[0] == built[1]
+    assert len(built[0]) == packages
+
+
 FORK = {
     "pull_request": {"head": {"repo": {"full_name": "stranger/shop"}}, "base": {"repo": {"full_name": "acme/shop"}}}
 }
