@@ -6,12 +6,11 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from pakman import recipe, snapshot
+from pakman import recipe, scratch, snapshot
 from pakman.errors import ManifestError, UsageError
 from pakman.manifest import HOOKS, Manifest
 from pakman.project import Project
@@ -19,7 +18,7 @@ from pakman.recipe import APKBUILD, Recipe
 
 _WRITTEN_BY = "# Written by pakman "
 """Begins a line of every APKBUILD of ours: the directory is ours to change."""
-_SCRATCH = ".pakman-"
+_SCRATCH = ".generating-"
 """Begins the name of what a run that was killed may leave behind."""
 
 
@@ -42,8 +41,7 @@ def generate(
     with _writing(output):
         stale = _claim(output)
         top = f"{recipe.package_name(manifest, project)}-{project.version}"
-        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=output) as scratch:
-            made = Path(scratch)
+        with _scratch(output) as made:
             checksum = snapshot.write(
                 source,
                 made / "tar",
@@ -70,6 +68,15 @@ def generate(
 
 
 @contextmanager
+def _scratch(output: Path) -> Iterator[Path]:
+    made = scratch.make(output, _SCRATCH)
+    try:
+        yield made.path
+    finally:
+        made.remove()
+
+
+@contextmanager
 def _writing(output: Path) -> Iterator[None]:
     try:
         yield
@@ -83,9 +90,7 @@ def _writing(output: Path) -> Iterator[None]:
 def _claim(output: Path) -> set[str]:
     """Make the directory, or find it to be ours; return the names that an earlier run wrote."""
     output.mkdir(parents=True, exist_ok=True)
-    for left_behind in output.glob(f"{_SCRATCH}*"):
-        shutil.rmtree(left_behind)
-    if not any(output.iterdir()):
+    if all(path.name.startswith(_SCRATCH) for path in output.iterdir()):
         return set()
     apkbuild = output / APKBUILD
     text = apkbuild.read_text(errors="replace") if apkbuild.is_file() else ""

@@ -327,7 +327,7 @@ def test_what_an_earlier_run_wrote_goes_and_what_abuild_left_stays(tmp_path: Pat
     generate.generate(FULL, PROJECT, source, output)
     (output / "src").mkdir()
     (output / "fi").write_text("mine")
-    (output / ".pakman-killed").mkdir()
+    (output / ".generating-killed").mkdir()
     generate.generate(SHIPPED, replace(PROJECT, version="2.0"), source, output)
     assert {path.name for path in output.iterdir()} == {
         "APKBUILD",
@@ -336,6 +336,19 @@ def test_what_an_earlier_run_wrote_goes_and_what_abuild_left_stays(tmp_path: Pat
         "src",
         "fi",
     } | {file.name for file in composed(SHIPPED).files}
+
+
+def test_what_a_killed_first_run_left_does_not_stop_the_next(tmp_path: Path) -> None:
+    (tmp_path / "out/.generating-killed").mkdir(parents=True)
+    generate.generate(SHIPPED, PROJECT, application(tmp_path), tmp_path / "out")
+    assert not list((tmp_path / "out").glob(".generating-*"))
+
+
+def test_what_is_ours_by_half_a_name_stays(tmp_path: Path) -> None:
+    generate.generate(SHIPPED, PROJECT, application(tmp_path), tmp_path / "out")
+    (tmp_path / "out/.pakman-cache").mkdir()
+    generate.generate(SHIPPED, PROJECT, application(tmp_path / "again"), tmp_path / "out")
+    assert (tmp_path / "out/.pakman-cache").is_dir()
 
 
 def test_a_directory_inside_the_application_is_not_part_of_the_snapshot(tmp_path: Path) -> None:
@@ -350,6 +363,8 @@ def test_a_directory_inside_the_application_is_not_part_of_the_snapshot(tmp_path
 
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     source = application(tmp_path)
+    for mine in (".pakman-cache", ".generating-mine"):
+        (source / mine).mkdir()
     before = sorted(source.rglob("*"))
     with pytest.raises(UsageError, match="is not empty, and what is in it was not written by pakman"):
         generate.generate(SHIPPED, PROJECT, source, source)
