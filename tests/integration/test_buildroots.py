@@ -92,10 +92,10 @@ def sh(root: BuildRoot, script: str, *, user: User = "build") -> list[str]:
     return [*lines, str(status)]
 
 
-def containers() -> set[str]:
-    """Return the containers that are there, running or not."""
-    listed = subprocess.run(["docker", "ps", "--all", "--quiet"], capture_output=True, text=True, check=True)
-    return set(listed.stdout.split())
+def containers(name: str) -> list[str]:
+    """Return the containers of this name that are there, running or not; they are other tests' as well."""
+    argv = ["docker", "ps", "--all", "--quiet", f"--filter=name={name}"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
 
 
 def archive(*members: tuple[tarfile.TarInfo, bytes]) -> io.BytesIO:
@@ -128,19 +128,20 @@ def test_the_next_build_sees_nothing_of_this_one(kind: str, cache: Path, image: 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_nothing_survives_a_run_that_was_killed(kind: str, cache: Path, image: str, number: signal.Signals) -> None:
     seconds = f"33.{os.getpid()}{number.value}"
-    others = containers() if kind == "docker" else set()
     argv = [sys.executable, "-m", "tests.roots", kind, str(cache), image, seconds]
     with subprocess.Popen(argv, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
         assert run.stdout is not None
+        name = run.stdout.readline().decode().strip()
         assert run.stdout.readline() == b"started\n"
         deadline = time.monotonic() + 10
         while len(mine := set(processes("sleep", seconds))) < 3 and time.monotonic() < deadline:
             time.sleep(0.02)
         assert len(mine) == 3
+        assert kind != "docker" or containers(name)
         run.send_signal(number)
     must_go(lambda: processes("sleep", seconds))
     if kind == "docker":
-        must_go(lambda: containers() - others)
+        must_go(lambda: containers(name))
 
 
 def test_arguments_arrive_as_they_are(root: BuildRoot, user: User) -> None:
