@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,10 @@ id -g {BUILD_USER}
 """Run as root in the root's shell; ends with the four lines that `read` takes."""
 
 
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_FORMS = (re.compile(r"[0-9][0-9a-z._]{0,63}"), re.compile(r"[a-z0-9][a-z0-9_]{0,31}"), _NUMBER, _NUMBER)
+
+
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """What a root that is set up says of itself."""
@@ -38,9 +43,16 @@ class Readiness:
 
 
 def read(said: Sequence[str], status: int, *, hint: str) -> Readiness:
-    """Return what SCRIPT wrote; raise BuildError where it failed."""
+    """Return what SCRIPT wrote; raise BuildError where it failed, or says what no root can."""
     if status != 0 or len(said) < 4:
         reason = "".join(said[-1:]) or command.how_it_ended(status)
         raise BuildError(f"the Alpine root does not work: {reason}", hint=hint)
+    # The root is whoever made its image: these words name files out here.
+    if not all(form.fullmatch(line) for form, line in zip(_FORMS, said[-4:], strict=True)):
+        raise BuildError(
+            f"the Alpine root says that its release, architecture, and the build user's numbers are {said[-4:]}, "
+            "and some of that cannot be",
+            hint=hint,
+        )
     release, arch, uid, gid = said[-4:]
     return Readiness(release, arch, int(uid), int(gid))
