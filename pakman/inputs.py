@@ -6,6 +6,7 @@ ContainerActionHandler (the host's PATH, HOME and paths come along, whether they
 
 from __future__ import annotations
 
+import os.path
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,9 @@ _USERS = {"PAKMAN_SIGNING_KEY": ("run", "build")} | dict.fromkeys(
 
 _OUTPUT = {"run": "packages", "build": "packages", "generate": "aport"}
 """Where a command leaves what it makes, below the working directory."""
+
+_SHOWN = 200
+"""Characters of a value that fit into a sentence."""
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -99,19 +103,30 @@ def environment(env: Mapping[str, str], *, home: str) -> dict[str, str]:
 
 
 def workspace(inputs: Mapping[str, str], env: Mapping[str, str]) -> Path:
-    """Return the workspace, where `working-directory` starts from; raise UsageError where that leads out of it."""
+    """Return the workspace, where `working-directory` starts from; raise UsageError where that leads out of it.
+
+    Nor does the folder for what is made: what root leaves elsewhere, it leaves for good.
+    """
     top = Path(env.get("GITHUB_WORKSPACE") or ".").resolve()
     wanted = inputs.get("working-directory", ".")
-    directory = (top / wanted).resolve()
+    # os.path has an answer for every text: no name is too long for it, and no links lead it in a circle.
+    directory = Path(os.path.realpath(top / wanted))
+    named = repr(wanted[:_SHOWN])
     if not directory.is_relative_to(top):
         raise UsageError(
-            f"the input working-directory: expected a folder in the workspace (e.g. apps/shop), but got {wanted!r}",
+            f"the input working-directory: expected a folder in the workspace (e.g. apps/shop), but got {named}",
             hint="write it relative to the top of what was checked out",
         )
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # noqa: PTH112  (see above)
         raise UsageError(
-            f"the input working-directory: there is no folder {wanted!r} in the workspace",
+            f"the input working-directory: there is no folder {named} in the workspace",
             hint="does the job have a step with actions/checkout before this one?",
+        )
+    made = _OUTPUT.get(inputs.get("command", COMMANDS[0]), "")
+    if not Path(os.path.realpath(directory / made)).is_relative_to(top):
+        raise UsageError(
+            f"{made} is a link that leads out of the workspace, and what is made goes there",
+            hint=f"take {made} out of the repository",
         )
     return top
 

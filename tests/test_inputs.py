@@ -179,3 +179,25 @@ def test_the_working_directory_is_in_the_workspace(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no folder 'nowhere'") as caught:
         inputs.workspace({"working-directory": "nowhere"}, env)
     assert "actions/checkout" in caught.value.hint
+    (top / "circle").symlink_to("circle")
+    for none in ("circle", "x" * 70_000):
+        with pytest.raises(UsageError, match="there is no folder") as caught:
+            inputs.workspace({"working-directory": none}, env)
+        assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize(("command", "made"), [("run", "packages"), ("build", "packages"), ("generate", "aport")])
+def test_what_is_made_stays_in_the_workspace(tmp_path: Path, command: str, made: str) -> None:
+    top = tmp_path / "workspace"
+    (top / "app").mkdir(parents=True)
+    (top / "out").mkdir()
+    env = {"GITHUB_WORKSPACE": str(top)}
+    given = {"command": command, "working-directory": "app"}
+    (top / "app" / made).symlink_to("../out")
+    assert inputs.workspace(given, env) == top
+    (top / "app" / made).unlink()
+    (top / "app" / made).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match=f"{made} is a link that leads out of the workspace") as caught:
+        inputs.workspace(given, env)
+    assert f"take {made} out of the repository" in caught.value.hint
+    assert inputs.workspace(given | {"command": "validate"}, env) == top
