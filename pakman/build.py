@@ -19,7 +19,7 @@ from pakman.errors import BuildError, UsageError
 from pakman.manifest import Manifest
 from pakman.progress import Progress
 from pakman.project import Project
-from pakman.repository import INDEX_FILE, MANIFEST_FILE, Repository
+from pakman.repository import INDEX_FILE, MANIFEST_FILE, MOST_BYTES, Repository
 from pakman.signing import SigningKey
 from pakman.stack import Stack
 
@@ -196,7 +196,8 @@ def _move_in(repository: Repository, work: Path) -> None:
 
 def _earlier_packages(manifest_file: Path) -> set[str]:
     """Return the names of the packages that an earlier build left here: they are in no index any more."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        packages = json.loads(manifest_file.read_text())["packages"]
+    # What is in a repository that was checked out may be a link to a device without an end.
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError), manifest_file.open("rb") as stream:
+        packages = json.loads(stream.read(MOST_BYTES))["packages"]
         return {name for package in packages if (name := Path(package["file"]).name).endswith(".apk")}
     return set()

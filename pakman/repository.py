@@ -102,7 +102,7 @@ def read(directory: Path) -> tuple[Repository, ...]:
 def _read_one(directory: Path, file: Path) -> Repository:
     try:
         with file.open("rb") as stream:
-            content = json.loads(stream.read(_MOST_BYTES))
+            content = json.loads(stream.read(MOST_BYTES))
         return Repository(
             directory=directory,
             arch=_word(content["arch"]),
@@ -144,5 +144,5 @@ def _word(value: object) -> str:
     return text
 
 
-_MOST_BYTES = 4 << 20
+MOST_BYTES = 4 << 20
 """Of packages.json; a package takes 300 of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from pakman import build, stack
 from pakman.buildroots import BuildRoot
 from pakman.errors import BuildError
+from pakman.repository import MOST_BYTES
 
 
 class Root:
@@ -51,3 +53,14 @@ def test_a_root_of_another_stack(release: str, wanted: str, own: str) -> None:
     assert f"`stack: {own}`" in caught.value.hint
     with pytest.raises(BuildError, match=f"names no stack, {wanted} is meant"):
         refuse(release, wanted, named=False)
+
+
+@pytest.mark.parametrize(
+    ("padding", "named"), [(0, {"shop-1.0.0-r0.apk"}), (MOST_BYTES, set())], ids=["ours", "endless"]
+)
+def test_what_an_earlier_build_says_is_read_no_further_than_one_writes(
+    tmp_path: Path, padding: int, named: set[str]
+) -> None:
+    file = tmp_path / "packages.json"
+    file.write_text(" " * padding + '{"packages": [{"file": "x86_64/shop-1.0.0-r0.apk"}]}')
+    assert build._earlier_packages(file) == named
