@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
 
+from pakman.apk.metadata import Metadata
 from pakman.builders import abuild, embedded
 from pakman.builders.apkbuild import VARIABLES, Apkbuild
 from pakman.builders.choice import Builder, builder_for
 from pakman.builders.messages import Messages
 from pakman.buildroots import BuildRoot
 from pakman.errors import BuildError
+from tests.packages import METADATA, key, pack, small_tree
 
 TREE = "/pakman/work/pkg"
 BEGIN = [">>> shop: Validating /pakman/aport/APKBUILD...", "/pakman/aport/shop.build: OK", ">>> shop: Unpacking it..."]
@@ -214,3 +218,25 @@ def test_an_abuild_that_was_asked_for_and_cannot_be_had_is_an_error() -> None:
     with pytest.raises(BuildError, match="the build needs abuild, which is nowhere") as caught:
         builder_for(cast("BuildRoot", root), "abuild", root.add_packages, on_line=print, on_notice=print)
     assert caught.value.hint == "check the network; or pack without it: --builder embedded"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        (replace(METADATA, pkgname="openssl"), "calls itself openssl-1.2.3-r4: the build changed it"),
+        (replace(METADATA, pkgver="9-r0"), "calls itself shop-9-r0: the build changed it"),
+        (replace(METADATA, arch="../../keys"), "says that it is for ../../keys: the build changed it"),
+        (replace(METADATA, arch="aarch64"), "says that it is for aarch64: the build changed it"),
+        (replace(METADATA, arch="noarch"), ""),
+        (METADATA, ""),
+    ],
+)
+def test_what_is_signed_is_what_was_to_be_built(tmp_path: Path, metadata: Metadata, reason: str) -> None:
+    recipe = Apkbuild(dict.fromkeys(VARIABLES, "") | {"pkgname": "shop", "pkgver": "1.2.3", "pkgrel": "4"}, frozenset())
+    path = tmp_path / "shop-1.2.3-r4.apk"
+    pack(path, small_tree(tmp_path / "tree"), metadata=metadata)
+    if not reason:
+        assert abuild._signed(path, "shop", recipe, "x86_64", key())[0].version == "1.2.3-r4"
+        return
+    with pytest.raises(BuildError, match=f"^{path.name} {reason}$"):
+        abuild._signed(path, "shop", recipe, "x86_64", key())

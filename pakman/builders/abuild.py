@@ -116,10 +116,12 @@ def _taken_out(
                 found.add(name)
     if missing := [name for name in wanted if name not in found]:
         raise BuildError(f"abuild ended well and made no {missing[0]}", hint=said.last_lines)
-    return [_signed(output / file, name, recipe, key) for file, name in wanted.items()]
+    return [_signed(output / file, name, recipe, root.arch, key) for file, name in wanted.items()]
 
 
-def _signed(path: Path, name: str, recipe: Apkbuild, key: Signer) -> tuple[Package, tuple[PackageFile, ...]]:
+def _signed(
+    path: Path, name: str, recipe: Apkbuild, machine: str, key: Signer
+) -> tuple[Package, tuple[PackageFile, ...]]:
     try:
         resign(path, key)
         control, files = read_package(path)
@@ -128,6 +130,8 @@ def _signed(path: Path, name: str, recipe: Apkbuild, key: Signer) -> tuple[Packa
     metadata = control.metadata
     if (metadata.pkgname, metadata.pkgver) != (name, recipe.version):
         raise BuildError(f"{path.name} calls itself {metadata.pkgname}-{metadata.pkgver}: the build changed it")
+    if metadata.arch not in (machine, "noarch"):
+        raise BuildError(f"{path.name} says that it is for {metadata.arch}: the build changed it")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return Package(name, recipe.version, metadata.arch, path, control.size, sha256), files
