@@ -31,6 +31,7 @@ STATE = Path("/run/pakman")
 """Where a build writes down what it changes, for its own user's eyes only; its lock keeps a second build waiting."""
 
 _HERE = Path("/")
+_USUAL_SOCKET = "/var/run/docker.sock"
 _DATABASES = ("passwd", "passwd-", "shadow", "shadow-", "group", "group-", "subuid", "subgid")
 _APK_FILES = ("etc/apk/world", "etc/apk/repositories")
 _EVERYBODYS = ("tmp", "var/tmp", "dev/shm")
@@ -57,11 +58,13 @@ def secret_places(env: Mapping[str, str]) -> list[Path]:
     GitHub mounts the workspace (in which checkout leaves its token), the event and the file commands below /github, and
     the engine's socket, which may be any user's.
     """
-    socket = Path(env.get("DOCKER_HOST", "").removeprefix("unix://") or "/var/run/docker.sock")
     found = [Path("/github")]
-    # A directory that programs need is not closed for the sake of one socket in it, which has an owner of its own.
-    if socket.is_socket() and (folder := socket.resolve().parent) not in {Path("/"), Path("/tmp")}:  # noqa: S108
-        found.append(folder)
+    # The usual one is there also where the job's engine is another.
+    for place in dict.fromkeys([env.get("DOCKER_HOST", "").removeprefix("unix://"), _USUAL_SOCKET]):
+        socket = Path(place)
+        # A directory that programs need is not closed for the sake of one socket in it, which has an owner of its own.
+        if socket.is_socket() and (folder := socket.resolve().parent) not in {Path("/"), Path("/tmp")}:  # noqa: S108
+            found.append(folder)
     return found
 
 

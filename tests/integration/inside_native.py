@@ -249,8 +249,15 @@ def test_it_is_taken_where_the_container_is_the_stacks(tmp_path: Path) -> None:
 
 def test_what_is_githubs_and_the_engines_is_hidden(tmp_path: Path) -> None:
     assert native.secret_places({"DOCKER_HOST": "tcp://127.0.0.1:1"}) == [Path("/github")]
-    with subprocess.Popen(
-        [sys.executable, "-c", "import socket,sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])", tmp_path / "s"]
-    ) as binding:
-        binding.wait()
-    assert native.secret_places({"DOCKER_HOST": f"unix://{tmp_path / 's'}"}) == [Path("/github"), tmp_path]
+    usual = Path("/var/run/docker.sock")
+    for place in (tmp_path / "s", usual):
+        with subprocess.Popen(
+            [sys.executable, "-c", "import socket,sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])", place]
+        ) as binding:
+            binding.wait()
+    try:
+        run = usual.resolve().parent
+        assert native.secret_places({"DOCKER_HOST": f"unix://{tmp_path / 's'}"}) == [Path("/github"), tmp_path, run]
+        assert native.secret_places({"DOCKER_HOST": "tcp://127.0.0.1:1"}) == [Path("/github"), run]
+    finally:
+        usual.unlink()
