@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import cast
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
 import pytest
 
@@ -240,3 +242,33 @@ def test_what_is_signed_is_what_was_to_be_built(tmp_path: Path, metadata: Metada
         return
     with pytest.raises(BuildError, match=f"^{path.name} {reason}$"):
         abuild._signed(path, "shop", recipe, "x86_64", key())
+
+
+def test_what_a_build_writes_behind_an_error_of_abuilds_is_not_all_kept() -> None:
+    messages, _, _ = taken(">>> ERROR: shop: a line of the build's own", *map(str, range(1000)))
+    assert messages.last_lines.endswith("  999")
+    assert messages.failure(1, "").message.endswith("a line of the build's own 0 1 2")
+
+
+class Full:
+    """A build root whose package finds no room."""
+
+    arch = "x86_64"
+
+    def copy_out(self, directory: PurePosixPath) -> IO[bytes]:
+        del directory
+        stream = BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as tar:
+            entry = tarfile.TarInfo("pakman/x86_64/shop-1.2.3-r4.apk")
+            entry.size = 10
+            tar.addfile(entry, BytesIO(bytes(10)))
+        stream.seek(0)
+        return stream
+
+
+def test_no_room_for_a_package_is_said_as_that(tmp_path: Path) -> None:
+    recipe = Apkbuild(dict.fromkeys(VARIABLES, "") | {"pkgname": "shop", "pkgver": "1.2.3", "pkgrel": "4"}, frozenset())
+    (tmp_path / "shop-1.2.3-r4.apk").symlink_to("/dev/full")
+    with pytest.raises(BuildError, match=f"^{tmp_path} cannot be written: No space left on device") as caught:
+        abuild._taken_out(cast("BuildRoot", Full()), recipe, tmp_path, taken()[0], key())
+    assert "make room" in caught.value.hint

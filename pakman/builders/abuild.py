@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from pakman.apk.output import writing
 from pakman.apk.package import Package
 from pakman.apk.read import PackageFile, read_package
 from pakman.apk.signature import Signer, resign
@@ -111,7 +112,7 @@ def _taken_out(
             name = PurePosixPath(entry.name).name
             content = tar.extractfile(entry) if entry.isreg() else None
             if name in wanted and content is not None:
-                with (output / name).open("wb") as file:
+                with writing(output), (output / name).open("wb") as file:
                     shutil.copyfileobj(content, file, 1 << 20)
                 found.add(name)
     if missing := [name for name in wanted if name not in found]:

@@ -53,7 +53,7 @@ class Messages:
         self._on_line(text)
         if own := self._own.fullmatch(text):
             self._take(own[1], self._tree.sub("", own[2]))
-        elif self._details is not None:
+        elif self._details is not None and len(self._details) <= _SHOWN:
             self._details.append(self._tree.sub("", text).strip())
         else:
             self._last.add(text)
