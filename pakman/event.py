@@ -29,7 +29,7 @@ def without_secrets(env: Mapping[str, str]) -> str:
 def _payload(env: Mapping[str, str]) -> dict[str, Any]:
     try:
         found = json.loads(Path(env.get("GITHUB_EVENT_PATH", "")).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

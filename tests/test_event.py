@@ -54,3 +54,10 @@ def test_dependabots_have_none(tmp_path: Path, name: str) -> None:
 def test_without_a_payload_nothing_is_held_against_a_job(path: str) -> None:
     assert event.without_secrets({"GITHUB_EVENT_NAME": "pull_request", "GITHUB_EVENT_PATH": path}) == ""
     assert event.without_secrets({}) == ""
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, "\0"], ids=["broken", "list", "deep", "binary"])
+def test_nor_by_a_payload_that_is_none(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "event.json"
+    file.write_text(text)
+    assert event.without_secrets({"GITHUB_EVENT_NAME": "pull_request", "GITHUB_EVENT_PATH": str(file)}) == ""
