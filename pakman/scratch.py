@@ -47,7 +47,7 @@ def make(parent: Path, prefix: str, *, before_removal: Callable[[Path], None] = 
 
 
 def sweep(parent: Path, prefix: str, *, before_removal: Callable[[Path], None] = lambda _: None) -> None:
-    """Remove the directories in `parent` that runs have left behind which were killed."""
+    """Remove the directories in `parent` that runs have left behind which were killed; a link there is nobody's."""
     for stale in parent.glob(f"{prefix}*"):
         with suppress(OSError), _opened(stale) as descriptor:
             # The kernel let go of the lock when its run ended.
@@ -79,7 +79,7 @@ def _flatten(top: Path) -> None:
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Hold a directory's lock, waiting for it; where directories cannot be locked (NFS), do without."""
-    with _opened(directory) as descriptor:
+    with _opened(directory.resolve()) as descriptor:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -90,7 +90,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @contextmanager
 def _opened(directory: Path) -> Iterator[int]:
-    descriptor = os.open(directory.resolve(), _DIRECTORY)
+    descriptor = os.open(directory, _DIRECTORY)
     try:
         yield descriptor
     finally:

@@ -37,6 +37,20 @@ def test_what_a_killed_run_left_goes_and_what_lives_stays(tmp_path: Path) -> Non
     second.remove()
 
 
+def test_a_link_that_is_named_like_one_leads_to_nothing_that_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "mine/folder").mkdir(parents=True)
+    (tmp_path / "mine/file").touch()
+    output = tmp_path / "output"
+    output.mkdir()
+    (output / "work-1").symlink_to("../mine")
+    scratch.make(output, "work-").remove()
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"folder", "file"}
+    assert [path.name for path in output.iterdir()] == ["work-1"]
+    # The directory itself may be behind a link.
+    (tmp_path / "link").symlink_to("output")
+    scratch.make(tmp_path / "link", "work-").remove()
+
+
 def test_works_where_directories_cannot_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_descriptor: int, _operation: int) -> None:
         raise OSError(errno.EBADF, "Bad file descriptor")
