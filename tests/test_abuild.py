@@ -112,10 +112,15 @@ def taken(*lines: str) -> tuple[Messages, list[str], list[str]]:
             "dependencies.trace",
         ),
         (
-            [">>> shop*: Stripping binaries", "strip: x: file format?", ">>> ERROR: shop*: create_apks failed", END],
+            [
+                ">>> shop*: Create shop-1-r0.apk",
+                "mkdir: can't create directory '/pakman/work/packages/pakman': Permission denied",
+                ">>> ERROR: shop*: create_apks failed",
+                END,
+            ],
             1,
-            "abuild failed: tracing dependencies",
-            "its last lines:\n  strip: x: file format?",
+            "abuild failed: making the .apk files",
+            "its last lines:\n  mkdir: can't create directory",
         ),
         ([">>> ERROR: shop: 1.x is not a valid version"], 1, "abuild failed: exit status 1: 1.x is not a valid", ""),
         (["some words"], 137, "abuild failed: killed by SIGKILL", "its last lines:\n  some words"),

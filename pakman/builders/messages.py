@@ -20,7 +20,7 @@ _SHOWN = 3
 
 _STEPS = {
     **dict.fromkeys(("prepare_subpackages", "prepare_package"), "postcheck"),
-    "create_apks": "tracing dependencies",
+    "create_apks": "making the .apk files",
     "validate": "reading the APKBUILD",
 }
 """What abuild's functions are called where their own names say little; `rootpkg` is around them."""
