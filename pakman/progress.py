@@ -7,6 +7,7 @@ anywhere else both are plain lines.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, TextIO
@@ -35,6 +36,7 @@ class Progress:
         self._clock = clock
         self._drawn = False
         self._last_bar = float("-inf")
+        self._annotated: Counter[str] = Counter()
 
     @contextmanager
     def phase(self, title: str) -> Iterator[None]:
@@ -108,7 +110,14 @@ class Progress:
         if self._hides_warnings or (self._is_quiet and kind == "notice"):
             return
         self._erase()
-        self._write(github.annotation(kind, text) if self._style == "github" else f"{kind}: {text}")
+        plain = f"{kind}: {text}"
+        if self._style != "github":
+            self._write(plain)
+            return
+        # A build can have abuild warn as often as it likes.
+        self._annotated[kind] += 1
+        is_shown = self._annotated[kind] <= github.SHOWN
+        self._write(github.annotation(kind, text) if is_shown else github.neutralise(plain))
 
     def _erase(self) -> None:
         if self._drawn:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pakman.github import SHOWN
 from pakman.progress import Level, Progress
 
 
@@ -67,3 +68,15 @@ def test_a_child_s_line_is_no_command_to_github(tmp_path: Path) -> None:
     with file.open("w") as out:
         Progress(out, "github", lambda: 0.0).line("::set-output name=a::b")
     assert file.read_text() == "> ::set-output name=a::b\n"
+
+
+def test_beyond_what_github_shows_of_a_kind_a_notice_is_a_line() -> None:
+    out = io.StringIO()
+    progress = Progress(out, "github", lambda: 0.0)
+    for number in range(SHOWN + 2):
+        progress.notice(f"abuild: {number}\n::error::no")
+    progress.warning("of another kind")
+    lines = out.getvalue().splitlines()
+    assert lines[:SHOWN] == [f"::notice::abuild: {number}%0A::error::no" for number in range(SHOWN)]
+    rest = ["notice: abuild: 10", "> ::error::no", "notice: abuild: 11", "> ::error::no", "::warning::of another kind"]
+    assert lines[SHOWN:] == rest
