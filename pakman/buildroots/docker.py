@@ -40,8 +40,8 @@ done
 _CAPABILITIES = INSTALL | {Capability.CAP_KILL}
 """Its first process ends those of every user."""
 _XATTR = "SCHILY.xattr."
-_NOT_STARTED = 125
-"""The engine's own exit status where the container's is not to be had."""
+_NOT_STARTED = (125, 126, 127)
+"""Exit statuses where there is no container, where its program is none, and where its program is not there."""
 _PATIENCE = 20.0
 """Seconds that a container has to go by itself."""
 
@@ -133,13 +133,15 @@ class Docker(Verbs):
     def _ready(self) -> set_up.Readiness:
         said = list(self._lines_until(self.name))
         status = self._process.poll() or 0
-        if status == _NOT_STARTED:
-            reason = next((line for line in said if "rror" in line), f"exit status {status}")
+        is_alpine = f"is {self._image} an image of Alpine for this machine?"
+        if status in _NOT_STARTED:
+            # The engine's last line is about its --help.
+            reason = next((line for line in said if "rror" in line), "".join(said[-1:]))
             raise BuildError(
                 f"a container of {self._image} cannot be started: {reason.removeprefix(f'{self._engine.name}: ')}",
-                hint=f"does `{self._engine.name} run --rm {self._image} true` work?",
+                hint=f"{is_alpine} does `{self._engine.name} run --rm {self._image} true` work?",
             )
-        return set_up.read(said, status, hint=f"is {self._image} an image of Alpine for this machine?")
+        return set_up.read(said, status, hint=is_alpine)
 
     def _lines_until(self, last: str) -> Iterator[str]:
         for line in self._output:

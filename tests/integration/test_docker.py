@@ -144,16 +144,30 @@ def test_a_container_that_is_removed_meanwhile_is_a_sentence(
 
 
 def test_an_image_that_does_not_start_or_is_not_alpines_is_a_sentence(
-    docker: engine.Engine, docker_engine: engines.Engine, tmp_path: Path
+    docker: engine.Engine, docker_engine: engines.Engine, alpine_pristine: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(BuildError, match=r"container of no-such-image cannot be started: .*No such image"):
+    with pytest.raises(BuildError, match=r"container of no-such-image cannot be started: .*No such image") as caught:
         Docker(docker, "no-such-image", tmp_path).__enter__()
-    tar = io.BytesIO()
-    with tarfile.open(fileobj=tar, mode="w") as packed:
-        packed.addfile(tarfile.TarInfo("file"))
-    docker_engine.ask("import", "-", "pakman-test-empty", stdin=tar.getvalue())
-    with pytest.raises(BuildError, match=r"container of pakman-test-empty cannot be started|does not work"):
-        Docker(docker, "pakman-test-empty", tmp_path).__enter__()
+    assert "is no-such-image an image of Alpine" in caught.value.hint
+    # No env, an env that is no program, a system without what it takes.
+    other = {"usr/bin/env": "bin/busybox", "bin/sh": "bin/busybox"}
+    other |= {str(path.relative_to(alpine_pristine)): "" for path in alpine_pristine.glob("lib/ld-musl-*")}
+    for files, reason in (
+        ({"file": "bin/sh"}, "/usr/bin/env"),
+        ({"usr/bin/env": "etc"}, "/usr/bin/env"),
+        (other, "mkdir: not found"),
+    ):
+        tar = io.BytesIO()
+        with tarfile.open(fileobj=tar, mode="w") as packed:
+            for name, file in files.items():
+                packed.add(alpine_pristine / (file or name), name, recursive=False)
+        docker_engine.ask("import", "-", "pakman-test-other", stdin=tar.getvalue())
+        try:
+            with pytest.raises(BuildError, match=f"pakman-test-other cannot be started: .*{reason}") as caught:
+                Docker(docker, "pakman-test-other", tmp_path).__enter__()
+            assert "is pakman-test-other an image of Alpine" in caught.value.hint
+        finally:
+            docker_engine.ask("rmi", "pakman-test-other")
 
 
 def test_auto_takes_docker_where_an_engine_answers(choose: Callable[..., object], a_stack: Stack) -> None:
