@@ -42,6 +42,8 @@ _CAPABILITIES = INSTALL | {Capability.CAP_KILL}
 _XATTR = "SCHILY.xattr."
 _NOT_STARTED = (125, 126, 127)
 """Exit statuses where there is no container, where its program is none, and where its program is not there."""
+_COPY = "tree-"
+"""What a directory's name begins with that has a copy of a tree, in the cache directory."""
 _PATIENCE = 20.0
 """Seconds that a container has to go by itself."""
 
@@ -94,19 +96,18 @@ class Docker(Verbs):
     def tree(self, directory: PurePosixPath) -> Iterator[Path]:
         """Yield a copy of a directory, made by the engine: unlike busybox's tar, it knows extended attributes."""
         self._must_be_a_directory(directory)
-        copies = self._cache / "trees"
         try:
-            copies.mkdir(parents=True, exist_ok=True)
-            copy = scratch.make(copies, "tree-")
+            self._cache.mkdir(parents=True, exist_ok=True)
+            copy = scratch.make(self._cache, _COPY)
         except OSError as error:
-            raise BuildError(f"{copies} cannot be written: {error.strerror or error}", hint=rootfs.ROOM) from error
+            raise BuildError(f"{self._cache} cannot be written: {error.strerror or error}", hint=rootfs.ROOM) from error
         order = self._engine.order("cp", f"{self.name}:{directory}", "-")
         try:
             try:
                 with self._saved(order, self._engine.env, directory) as stream:
                     _unpack(stream, copy.path)
             except (OSError, tarfile.TarError) as error:
-                raise BuildError(f"{directory} cannot be copied to {copies}: {error}", hint=rootfs.ROOM) from error
+                raise BuildError(f"{directory} cannot be copied to {self._cache}: {error}", hint=rootfs.ROOM) from error
             yield copy.path / directory.name
         finally:
             copy.remove()
