@@ -55,7 +55,7 @@ def build(
     `is_throwaway_key`: nobody has `key` but this build, and the repository says so. Raises BuildError, and UsageError
     where nothing can be built in.
     """
-    _refuse_output_that_is_the_source(source, output)
+    _refuse_places(source, output, cache)
     hidden = [output, cache, source / key.name.removesuffix(".pub"), *filter(None, [signing_key_file])]
     with _working_in(output) as work:
         with progress.phase("Recipe and snapshot"):
@@ -112,11 +112,18 @@ def build(
     return made
 
 
-def _refuse_output_that_is_the_source(source: Path, output: Path) -> None:
-    if output.resolve() == source.resolve():
+def _refuse_places(source: Path, output: Path, cache: Path) -> None:
+    """Refuse an output or a cache that would be part of the next snapshot."""
+    sources = source.resolve()
+    if output.resolve() == sources:
         raise UsageError(
             f"{output} holds the application: packages in it would become part of the next build",
             hint="give --output a directory of its own, for instance --output packages",
+        )
+    if sources.is_relative_to(cache.resolve()):
+        raise UsageError(
+            f"{cache} holds the application: what is kept there would become part of the next build",
+            hint="give --cache-dir a directory of its own, for instance --cache-dir .pakman-cache",
         )
 
 

@@ -285,6 +285,14 @@ def test_the_output_is_not_the_application(builds: Builds) -> None:
     assert "--output packages" in caught.value.hint
 
 
+@pytest.mark.parametrize("above", [".", "..", "app/.."])
+def test_the_cache_does_not_hold_the_application(builds: Builds, tmp_path: Path, above: str) -> None:
+    with pytest.raises(UsageError, match="holds the application") as caught:
+        builds.run(manifest(), tmp_path / "out", cache=builds.source / above)
+    assert "--cache-dir .pakman-cache" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_second_version_takes_the_place_of_the_first(builds: Builds, tmp_path: Path) -> None:
     first = builds.run(manifest(), tmp_path / "out")
     (tmp_path / "out" / first.arch / "mine.apk").touch()
