@@ -71,6 +71,7 @@ def build(
             on_warning=progress.warning,
         ) as root:
             _refuse_another_release(root, stack, named=manifest.stack is not None)
+            _refuse_link(output / root.arch)
             with (
                 progress.phase(f"Build in Alpine {root.release} ({root.arch})"),
                 _kept_on_failure(root, keep=keep),
@@ -113,17 +114,28 @@ def build(
 
 
 def _refuse_places(source: Path, output: Path, cache: Path) -> None:
-    """Refuse an output or a cache that would be part of the next snapshot."""
-    sources = source.resolve()
-    if output.resolve() == sources:
+    """Refuse an output or a cache that would be part of the next snapshot, and packages among git's own files."""
+    sources, made = source.resolve(), output.resolve()
+    own_output = "give --output a directory of its own, for instance --output packages"
+    if made == sources:
         raise UsageError(
-            f"{output} holds the application: packages in it would become part of the next build",
-            hint="give --output a directory of its own, for instance --output packages",
+            f"{output} holds the application: packages in it would become part of the next build", hint=own_output
         )
+    if any(path.name == ".git" and not sources.is_relative_to(path) for path in (made, *made.parents)):
+        raise UsageError(f"{output} is in git's own folder", hint=own_output)
     if sources.is_relative_to(cache.resolve()):
         raise UsageError(
             f"{cache} holds the application: what is kept there would become part of the next build",
             hint="give --cache-dir a directory of its own, for instance --cache-dir .pakman-cache",
+        )
+
+
+def _refuse_link(directory: Path) -> None:
+    """Refuse, before a long build, a link that whoever wrote the repository can have committed."""
+    if directory.is_symlink():
+        raise UsageError(
+            f"{directory} is a link, and packages go into that directory",
+            hint="take it away, or give --output another directory",
         )
 
 

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -291,6 +292,28 @@ def test_the_cache_does_not_hold_the_application(builds: Builds, tmp_path: Path,
         builds.run(manifest(), tmp_path / "out", cache=builds.source / above)
     assert "--cache-dir .pakman-cache" in caught.value.hint
     assert not (tmp_path / "out").exists()
+
+
+def test_the_output_is_not_git_s(builds: Builds, tmp_path: Path) -> None:
+    (builds.source / ".git/hooks").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(builds.source / ".git")
+    for output in (builds.source / ".git/hooks", tmp_path / "link/new"):
+        with pytest.raises(UsageError, match=f"^{output} is in git's own folder") as caught:
+            builds.run(manifest(), output)
+        assert "--output packages" in caught.value.hint
+    assert files_below(builds.source / ".git") == set()
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
+def test_a_link_in_the_output_is_refused_before_the_build(builds: Builds, tmp_path: Path, target: str) -> None:
+    (tmp_path / "out/elsewhere").mkdir(parents=True)
+    link = tmp_path / "out" / platform.machine()
+    link.symlink_to(target)
+    with pytest.raises(UsageError, match=f"^{link} is a link, and packages go into that directory") as caught:
+        builds.run(manifest("echo building"), tmp_path / "out")
+    assert "take it away" in caught.value.hint
+    assert "building" not in builds.lines
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"elsewhere", link.name}
 
 
 def test_a_second_version_takes_the_place_of_the_first(builds: Builds, tmp_path: Path) -> None:
