@@ -29,15 +29,14 @@ def opened(kind: str, cache: Path, image: str = "") -> BuildRoot:
 
 
 def nap(kind: str, cache: Path, image: str, seconds: str) -> None:
-    """Start three processes in a build root, say so after the container's name, and wait: what a test kills."""
+    """Start three processes in a build root, say "started" and the container's name, and wait: what a test kills."""
     script = f"setsid sleep {seconds} >/dev/null 2>&1 & sleep {seconds} & echo started; sleep {seconds}"
     with opened(kind, cache, image) as root:
-        print(getattr(root, "name", ""), flush=True)
         root.call(
             ["sh", "-c", script],
             user="build",
             env={"PATH": "/bin:/usr/bin"},
-            on_line=lambda line: print(line, flush=True),
+            on_line=lambda line: print(line, getattr(root, "name", ""), flush=True),
         )
 
 

@@ -123,7 +123,7 @@ def test_nothing_survives_a_run_that_was_killed(cache: Path, confinement: Confin
         argv, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as run:
         assert run.stdout is not None
-        assert run.stdout.readline() == b"started\n"
+        assert run.stdout.readline() == b"started \n"
         (view,) = (cache / "views").iterdir()
         deadline = time.monotonic() + 10
         while len(mine := set(processes("sleep", nap))) < 2 and time.monotonic() < deadline:
