@@ -223,6 +223,15 @@ def test_a_problem_has_its_path_and_column(write: Write) -> None:
     assert (problem.path, problem.column) == ("kits[0].ports[0].target", 47)
 
 
+def test_a_verdict_knows_the_places_of_its_values(write: Write) -> None:
+    root = check(write("run:\n  name: shop\n  sevices: []\n")).root
+    assert root is not None
+    name = root.mapping("run").text("name")
+    assert name is not None
+    assert (name.value, name.line, name.column) == ("shop", 2, 9)
+    assert check(write("a: [")).root is None
+
+
 @pytest.mark.parametrize(
     ("path", "reason"),
     [("nothing.yml", "there is no manifest"), (".", "Is a directory"), ("a\0b", "it is no path")],

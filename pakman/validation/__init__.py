@@ -25,6 +25,8 @@ class Verdict(NamedTuple):
     """The file's text."""
     data: dict[str, Any]
     """The manifest as plain YAML data; to be trusted only where it is valid."""
+    root: Node | None = None
+    """The same as a tree of values that know their places; None where the text is no YAML."""
 
     @property
     def valid(self) -> bool:
@@ -53,7 +55,7 @@ def validate(file: Path, *, repository: str | None, today: datetime.date, stacks
     faults += [fault for fault in checks.errors(root, stacks) if (fault.line, fault.column, fault.path) not in known]
     warnings = doubts.warnings(root, source.split("\n"), repository, today, stacks)
     problems = {*_problems(file, "error", faults), *_problems(file, "warning", warnings)}
-    return Verdict(tuple(sorted(problems)), source, root.value)
+    return Verdict(tuple(sorted(problems)), source, root.value, root)
 
 
 def _problems(file: Path, severity: Literal["error", "warning"], faults: Iterable[Fault]) -> Iterable[Problem]:
