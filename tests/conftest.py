@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -14,6 +15,11 @@ settings.register_profile("pakman", deadline=None, max_examples=60, suppress_hea
 settings.load_profile("pakman")
 
 INTEGRATION = Path(__file__).parent / "integration"
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs under test: a shell that starts us in the background has it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
