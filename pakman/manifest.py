@@ -97,6 +97,22 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Test:
+    """What the package test does beyond its own checks; nothing of it is in the package."""
+
+    command: str = ""
+    """A shell script, run as root under `set -e` where the package has been installed."""
+    packages: tuple[str, ...] = ()
+    """apk's dependency words, added for the test."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the services are to find; each value is one line."""
+
+    def env_file(self) -> str:
+        """Return the environment as lines of /etc/NAME/env; reading those takes one pair of quotes off each value."""
+        return "".join(f'{key}="{value}"\n' for key, value in self.environment.items())
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What `instellar.yml` says, checked; what only the deployment API reads stays plain YAML data."""
 
@@ -110,6 +126,7 @@ class Manifest:
     source: tuple[str, ...] = ()
     run: Run | None = None
     hook: Mapping[str, str] = field(default_factory=dict)
+    test: Test = Test()
     kits: tuple[Mapping[str, Any], ...] = ()
     sizes: tuple[Mapping[str, Any], ...] = ()
     plans: tuple[Mapping[str, Any], ...] = ()
@@ -163,6 +180,7 @@ def _manifest(data: Mapping[str, Any], stacks: Sequence[Stack]) -> Manifest:
         build=_build(data.get("build", {})),
         source=tuple(source.split() if isinstance(source, str) else source),
         run=_run(data["run"]) if "run" in data else None,
+        test=_test(data.get("test", {})),
         kits=tuple(data.get("kits", ())),
         sizes=tuple(data.get("sizes", ())),
         plans=tuple(data.get("plans", ())),
@@ -177,6 +195,10 @@ def _dependencies(data: Mapping[str, Any]) -> Dependencies:
 def _build(data: Mapping[str, Any]) -> Build:
     lists = {key: tuple(data[key]) for key in ("destinations", "exclude") if key in data}
     return Build(**{**data, **lists})
+
+
+def _test(data: Mapping[str, Any]) -> Test:
+    return Test(data.get("command", ""), tuple(data.get("packages", ())), data.get("environment", {}))
 
 
 def _run(data: Mapping[str, Any]) -> Run:

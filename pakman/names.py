@@ -6,6 +6,8 @@ its verify_pkgname and check_depver.
 
 from __future__ import annotations
 
+import re
+
 MAX_NAME = 32
 """The longest user name that Linux's user database takes; the package's name is its user's."""
 
@@ -127,6 +129,18 @@ def is_reserved_variable(name: str) -> bool:
 _VARIABLES = _words(
     "BASH_ENV ENV HOME IFS LOGNAME OLDPWD PATH PS4 PWD SHELL SHELLOPTS SOURCE_DATE_EPOCH USER",
 )
+
+
+def is_refused_variable(name: str) -> bool:
+    """Say whether a service takes no such variable from its environment: shells and loaders obey it."""
+    return re.fullmatch(REFUSED_VARIABLES, name) is not None
+
+
+REFUSED_VARIABLES = (
+    "LD_.*|BASH.*|PATH|IFS|ENV|SHELLOPTS|PS[0-4]|PROMPT_COMMAND|POSIXLY_CORRECT|OPTIND|OPTERR|OPTARG|E?UID|PPID|LINENO"
+    "|S?RANDOM|SECONDS|FUNCNAME|GROUPS|DIRSTACK|HOME|USER|LOGNAME|_"
+)
+"""A regular expression in the grammar of Python and of awk: what has a meaning for shells, loaders and supervisors."""
 
 
 def slug(text: str) -> str:

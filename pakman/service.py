@@ -105,6 +105,7 @@ def service_files(manifest: Manifest, name: str) -> tuple[RecipeFile, ...]:
         "required": required,
         "defaults": defaults,
         "commands": commands,
+        "refused": names.REFUSED_VARIABLES,
         # What supervise-daemon calls must be among them.
         "extra_commands": (
             *(command.name for command in commands),

@@ -75,6 +75,13 @@ hook:
   pre-upgrade: rc-service --ifexists shop stop
   post-upgrade: |
     rc-service shop migrate && rc-service shop start
+test:
+  command: |
+    curl -fsS http://127.0.0.1:4000/health | jq -e .ok
+  packages: [jq, "postgresql17-client>=17", k6@testing]
+  environment:
+    DATABASE_URL: postgres://postgres@127.0.0.1/shop
+    GREETING: '"hello"'
 kits:
   - name: web
     description: the web service

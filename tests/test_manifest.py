@@ -78,6 +78,11 @@ def test_a_full_manifest_is_read_without_a_word(write: Write) -> None:
             ),
         ),
         hook=data["hook"],
+        test=manifest.Test(
+            command="curl -fsS http://127.0.0.1:4000/health | jq -e .ok\n",
+            packages=("jq", "postgresql17-client>=17", "k6@testing"),
+            environment={"DATABASE_URL": "postgres://postgres@127.0.0.1/shop", "GREETING": '"hello"'},
+        ),
         kits=tuple(data["kits"]),
         sizes=tuple(data["sizes"]),
         plans=tuple(data["plans"]),
@@ -87,6 +92,11 @@ def test_a_full_manifest_is_read_without_a_word(write: Write) -> None:
         url="https://shop.example/about",
         maintainer="Ada Lovelace <ada@example.com>",
     )
+
+
+def test_a_test_s_environment_is_lines_that_lose_one_pair_of_quotes() -> None:
+    environment = {"PLAIN": "a b", "QUOTED": '"hello"', "EMPTY": ""}
+    assert manifest.Test(environment=environment).env_file() == 'PLAIN="a b"\nQUOTED=""hello""\nEMPTY=""\n'
 
 
 def test_the_least_manifest_has_the_defaults(write: Write) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pakman import generate, recipe
+from pakman import generate, manifest, recipe
 from pakman.errors import ManifestError, PakmanError, UsageError
 from pakman.manifest import HOOKS, Build, Command, Dependencies, Manifest, Run, Service
 from pakman.project import Project
@@ -296,6 +296,12 @@ def application(directory: Path) -> Path:
 
 def tree(directory: Path) -> dict[str, tuple[int, bytes]]:
     return {path.name: (path.stat().st_mode & 0o777, path.read_bytes()) for path in directory.iterdir()}
+
+
+def test_what_is_only_tested_changes_nothing_that_is_packed() -> None:
+    plain = replace(SHIPPED, run=SERVICE)
+    tested = replace(plain, test=manifest.Test("curl -f localhost", ("jq",), {"PORT": "8080"}))
+    assert composed(tested) == composed(plain)
 
 
 FULL = replace(SHIPPED, run=SERVICE, source=("conf/app.ini",), hook={"post-upgrade": "true\n"})

@@ -62,6 +62,7 @@ def test_every_key_of_a_manifest_is_in_the_schema_and_the_other_way_round() -> N
     assert set(SCHEMA["properties"]) == set(manifest.Manifest.__dataclass_fields__)
     assert set(SCHEMA["properties"]["build"]["properties"]) == set(manifest.Build.__dataclass_fields__)
     assert set(SCHEMA["properties"]["run"]["properties"]) == set(manifest.Run.__dataclass_fields__)
+    assert set(SCHEMA["properties"]["test"]["properties"]) == set(manifest.Test.__dataclass_fields__)
     assert set(SCHEMA["properties"]["hook"]["properties"]) == set(manifest.HOOKS)
 
 

@@ -60,10 +60,14 @@ def _run_name(root: Node) -> Iterator[Fault]:
 
 
 def _dependencies(root: Node) -> Iterator[Fault]:
-    for key in ("build", "runtime"):
-        for index, node in root.mapping("dependencies").items(key, str):
+    for owner, key in PACKAGE_LISTS:
+        for index, node in root.mapping(owner).items(key, str):
             if any(sign in node.value for sign in "<>=~@"):
-                yield from _dependency(node, ["dependencies", key, index], is_runtime=key == "runtime")
+                yield from _dependency(node, [owner, key, index], is_runtime=key == "runtime")
+
+
+PACKAGE_LISTS = (("dependencies", "build"), ("dependencies", "runtime"), ("test", "packages"))
+"""Where a manifest has apk's dependency words."""
 
 
 def _dependency(node: Node, path: list[str | int], *, is_runtime: bool) -> Iterator[Fault]:
@@ -143,6 +147,11 @@ def _environment(root: Node) -> Iterator[Fault]:
             message = f"`{shown(name)}` cannot be set here: the build sets it, or its shell or loader obeys it"
             hint = "set it in build.command, for the programs that need it"
             yield fault(key, ["build", "environment", name], "reserved-name", message, hint)
+    for name, key in root.mapping("test").mapping("environment").keys.items():
+        if names.is_refused_variable(name):
+            message = f"`{shown(name)}` cannot be set here: no service takes it from its environment"
+            hint = "set it in test.command, for the programs that need it"
+            yield fault(key, ["test", "environment", name], "reserved-name", message, hint)
 
 
 def _sources(root: Node) -> Iterator[Fault]:

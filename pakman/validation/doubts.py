@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pakman import names, stack
 from pakman.stack import Stack
 from pakman.validation import programs
-from pakman.validation.checks import fault, is_main
+from pakman.validation.checks import PACKAGE_LISTS, fault, is_main
 from pakman.validation.yaml_tree import Fault, Node, quoted, shown
 
 SERVICE_DEPENDENCIES = ("curl",)
@@ -75,11 +75,11 @@ def _package(root: Node, repository: str | None) -> str:
 
 
 def _debian(root: Node) -> Iterator[Fault]:
-    for key in ("build", "runtime"):
-        for index, node in root.mapping("dependencies").items(key, str):
+    for owner, key in PACKAGE_LISTS:
+        for index, node in root.mapping(owner).items(key, str):
             alpine = names.PACKAGES_ELSEWHERE.get(names.dependency_name(node.value))
             if alpine is not None:
-                path: list[str | int] = ["dependencies", key, index]
+                path: list[str | int] = [owner, key, index]
                 message = f"{quoted(node.value)} is what others call it; Alpine's package is called {alpine}"
                 hint = f"write {alpine}; https://pkgs.alpinelinux.org/packages finds the others"
                 yield fault(node, path, "debian-name", message, hint)

@@ -251,6 +251,7 @@ PATTERNS: dict[str, Callable[[str, str], Words]] = {
     "The arguments": _one_line,
     "The process id's file": _one_line,
     "Command": _one_line,
+    "A test's value": _one_line,
     "Description": _one_line,
     "License": _one_line,
     "URL": _url,
