@@ -185,3 +185,15 @@ def after(version: str, commit_time: int) -> str:
 
 
 _SUFFIX_WITHOUT_NUMBER = re.compile(r"_[a-z]+$")
+
+
+def before(version: str) -> str:
+    """Return a version, release included, that apk upgrades from to `version`, the nearest one that is easily named.
+
+    1.2.3-r4 is 1.2.3-r3; 1.2.3-r0 is 1.2.3_alpha-r0, because an _alpha of anything comes before it.
+    """
+    pkgver, _, release = version.partition("-r")
+    if release and _number(release) > 0:
+        return f"{pkgver}-r{_number(release) - 1}"
+    numbers, tilde, commit = pkgver.partition("~")
+    return f"{numbers}_alpha{tilde}{commit}-r0"

@@ -66,6 +66,26 @@ def test_a_version_of_ten_thousand_digits_is_no_trouble() -> None:
     assert version.is_valid_pkgver("9" * 10_000)
 
 
+@pytest.mark.parametrize(
+    ("now", "then"),
+    [
+        ("1.2.3-r4", "1.2.3-r3"),
+        ("1.2.3-r0", "1.2.3_alpha-r0"),
+        ("1.2.3_rc1~ab-r0", "1.2.3_rc1_alpha~ab-r0"),
+        ("1.2.3~ab-r1", "1.2.3~ab-r0"),
+    ],
+)
+def test_the_version_before(now: str, then: str) -> None:
+    assert version.before(now) == then
+
+
+@given(valid_versions)
+def test_the_version_before_any_is_valid_and_older(text: str) -> None:
+    then = version.before(text)
+    assert version.is_valid(then)
+    assert version.compare(then, text) < 0
+
+
 @given(valid_versions)
 def test_what_the_grammar_makes_is_valid(text: str) -> None:
     assert version.is_valid(text)

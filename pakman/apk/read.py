@@ -38,6 +38,8 @@ class Control:
     """Of the control segment, by algorithm: what the signatures are over."""
     size: int
     """Bytes of the whole .apk."""
+    data_offset: int
+    """Where in it the data segment begins."""
 
     @property
     def checksum(self) -> str:
@@ -140,7 +142,7 @@ def _control(segments: Segments, file: IO[bytes]) -> Control:
     if metadata is None:
         raise tar.TarError("it has no .PKGINFO")
     digests = segments.digests()
-    return Control(signatures, metadata, scripts, digests, os.fstat(file.fileno()).st_size)
+    return Control(signatures, metadata, scripts, digests, os.fstat(file.fileno()).st_size, segments.offset)
 
 
 def _files(segments: Segments) -> Iterator[PackageFile]:

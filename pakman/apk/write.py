@@ -71,10 +71,23 @@ def write_package(
         for piece in compressed(_data(files, entries, headers), threads):
             datahash.update(piece)
             data.write(piece)
-        control = b"".join(compressed(_control(replace(complete, datahash=datahash.hexdigest()), scripts, mtime)))
-        signature = signature_segment(key, control)
-        with replacing(path) as out:
-            size, sha256 = _combine(out, signature + control, data)
+        data.seek(0)
+        return assemble(
+            path, replace(complete, datahash=datahash.hexdigest()), data, scripts=scripts, mtime=mtime, key=key
+        )
+
+
+def assemble(
+    path: Path, metadata: Metadata, data: IO[bytes], *, scripts: Mapping[str, bytes], mtime: int, key: Signer
+) -> Package:
+    """Write a package around a data segment that is there: `data`, from where it stands, of which `metadata` is true.
+
+    Raises BuildError for what apk would misread, or where `path` cannot be written; then it is as it was.
+    """
+    control = b"".join(compressed(_control(metadata, scripts, mtime)))
+    signature = signature_segment(key, control)
+    with replacing(path) as out:
+        size, sha256 = _combine(out, signature + control, data)
     return Package(metadata.pkgname, metadata.pkgver, metadata.arch, path, size, sha256)
 
 
@@ -170,7 +183,6 @@ def _held(name: str, content: bytes, mode: int, mtime: int) -> Iterator[bytes]:
 def _combine(out: IO[bytes], head: bytes, data: IO[bytes]) -> tuple[int, str]:
     sha256 = hashlib.sha256(head)
     size = out.write(head)
-    data.seek(0)
     while piece := data.read(1 << 20):
         sha256.update(piece)
         size += out.write(piece)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from pakman.apk.index import read_index, write_index
 from pakman.apk.metadata import Metadata, pkginfo
+from pakman.apk.older import write_older
 from pakman.apk.package import Package
 from pakman.apk.read import read_package
 from pakman.apk.signature import resign, signed_by
@@ -219,6 +220,46 @@ def test_an_upgrade_replaces_and_removes_files(alpine_root: AlpineRoot, reposito
     found = sorted(path.name for path in (alpine_root.path / "var/lib/shop").iterdir())
     assert found == ["empty", "link", "server"]
     assert (alpine_root.path / "var/lib/shop/server").read_text() == "new\n"
+
+
+def test_the_older_package_is_installed_and_upgraded_from(
+    alpine_root: AlpineRoot, repository: Path, tmp_path: Path
+) -> None:
+    scripts = {name: b'#!/bin/sh\necho "%s $*" >>/proof\n' % name.encode() for name in SCRIPTS if name != ".trigger"}
+    tree = small_tree(tmp_path / "tree")
+    put(repository, tree, sample(version="1-r0", depends=("shop-openrc=1-r0",)), scripts=scripts)
+    part = tmp_path / "part/etc/init.d/shop"
+    part.parent.mkdir(parents=True)
+    part.write_text("#!/sbin/openrc-run\n")
+    put(repository, tmp_path / "part", sample("shop-openrc", "1-r0"))
+    packages = [Package("shop", "1-r0", ARCH, path, 0, "") for path in sorted(repository.glob("*.apk"))]
+    packages = [replace(each, name=each.path.name.removesuffix("-1-r0.apk")) for each in packages]
+
+    before = alpine_root.path / "srv/before" / ARCH
+    before.mkdir(parents=True)
+    own = key("previous.rsa.pub")
+    older = write_older(packages, before, own)
+    write_index(before / "APKINDEX.tar.gz", [each.path for each in older], own, "before")
+    (alpine_root.path / "etc/apk/keys" / own.name).write_bytes(own.public_pem)
+    verified(alpine_root, *(each.path for each in older))
+    (alpine_root.path / "etc/apk/repositories").write_text("/srv/before\n")
+    alpine_root.sh("apk add --no-progress shop")
+    assert alpine_root.sh("apk list --installed --manifest shop*").split() == [
+        "shop",
+        "1_alpha-r0",
+        "shop-openrc",
+        "1_alpha-r0",
+    ]
+    (alpine_root.path / "etc/apk/repositories").write_text("/srv/before\n/srv/repository\n")
+    alpine_root.sh("apk upgrade --no-progress")
+    assert "shop 1-r0\nshop-openrc 1-r0\n" in alpine_root.sh("apk list --installed --manifest shop*")
+    assert (alpine_root.path / "proof").read_text().splitlines() == [
+        ".pre-install 1_alpha-r0",
+        ".post-install 1_alpha-r0",
+        ".pre-upgrade 1-r0 1_alpha-r0",
+        ".post-upgrade 1-r0 1_alpha-r0",
+    ]
+    assert alpine_root.sh("apk audit --packages --system shop shop-openrc || true") == ""
 
 
 def test_a_package_of_nothing_but_scripts_runs_them(alpine_root: AlpineRoot, repository: Path, tmp_path: Path) -> None:
