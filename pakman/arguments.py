@@ -139,6 +139,12 @@ def _validate(commands: _Commands) -> None:
         default="text",
         help="text: the source line with a caret; json: a list of problems; github: annotations (default: text)",
     )
+    command.add_argument(
+        "--online",
+        action="store_true",
+        help="also ask the stack's repositories whether every dependency exists, and name the nearest where not",
+    )
+    _mirror_flag(command)
     _everywhere(command)
 
 
@@ -325,7 +331,7 @@ def _project_flags(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _mirror_flags(group: argparse._ActionsContainer) -> None:
+def _mirror_flag(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--mirror",
         metavar="URL",
@@ -333,6 +339,10 @@ def _mirror_flags(group: argparse._ActionsContainer) -> None:
         default=[],
         help="a mirror of Alpine's packages, e.g. https://mirror.example.com/alpine; tried before others; repeatable",
     )
+
+
+def _mirror_flags(group: argparse._ActionsContainer) -> None:
+    _mirror_flag(group)
     group.add_argument(
         "--build-image",
         metavar="IMAGE",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what a command does not need is not imported for it: start-
     from pakman.project import Project
     from pakman.repository import Repository
     from pakman.signing import SigningKey
+    from pakman.validation import Verdict
 
 Env = Mapping[str, str]
 
@@ -120,7 +121,14 @@ def _validate(args: argparse.Namespace, env: Env) -> int:
 
     # Not `manifest.read`: a verdict needs no dataclasses, and importing those takes as long as the checks.
     stacks = settings.read(args.file.parent).stacks
-    verdict = validation.validate(args.file, repository=_repository(args, env), today=_today(), stacks=stacks)
+    repository = _repository(args, env)
+    verdict = validation.validate(args.file, repository=repository, today=_today(), stacks=stacks)
+    unanswered = None
+    if args.online:
+        try:
+            verdict = _asked(verdict, args, env, repository)
+        except UsageError as error:
+            unanswered = error  # what is known without an answer is said first
     if args.format == "json":
         print(problems.json(verdict.problems))
     elif args.format == "github":
@@ -138,7 +146,27 @@ def _validate(args: argparse.Namespace, env: Env) -> int:
         args.results.problems = _in_workspace(verdict.problems, args.file, env)
         args.results.headline = f"{args.file} is valid"
         args.results.error = None if verdict.valid else _not_valid(args.file, verdict.problems)
+    if unanswered is not None:
+        raise unanswered
     return 0 if verdict.valid else ManifestError.exit_code
+
+
+def _asked(verdict: Verdict, args: argparse.Namespace, env: Env, repository: str | None) -> Verdict:
+    """Return the verdict with what the repositories of the manifest's stack say of the dependencies."""
+    from pakman import online, stack_commands
+
+    said = verdict.root.text("stack") if verdict.root is not None else None
+    wanted = stack_commands.stack_named(args, env, said.value if said is not None else None, _today())
+    if wanted is None:
+        return verdict  # it says already that there is no such stack
+    return online.verdict(
+        verdict,
+        args.file,
+        wanted,
+        repository=repository,
+        clock=time.monotonic,
+        on_warning=lambda text: _warn(text, env),
+    )
 
 
 def _not_valid(file: Path, problems: Sequence[Problem]) -> ManifestError:

@@ -30,13 +30,14 @@ class Problem(NamedTuple):
 ERRORS = (
     "alias-bomb bad-call bad-dependency bad-destination bad-name bad-path bad-value control-character custom-tag "
     "empty empty-value missing-key not-a-mapping not-utf-8 old-key repeated-key repeated-name reserved-name "
-    "several-documents too-deep too-large two-main-kits unknown-hook unknown-key unknown-stack wrong-type "
-    "yaml-syntax yaml-trap"
+    "several-documents too-deep too-large two-main-kits unknown-hook unknown-key unknown-package unknown-stack "
+    "unmet-version wrong-type yaml-syntax yaml-trap"
 )
 """The codes of errors, as words."""
 WARNINGS = (
     "blank-in-binary debian-name hook-other-service name-differs no-main-kit no-stack program-elsewhere "
-    "services-dependencies shell-in-call stack-end-of-life stop-in-post-deinstall unknown-service-mode"
+    "services-dependencies shell-in-call stack-end-of-life stop-in-post-deinstall unknown-package unknown-service-mode "
+    "unmet-version"
 )
 """The codes of warnings, as words."""
 

@@ -40,6 +40,18 @@ def stack_to_build_for(
     return manifest, _choices(args, env, named, known).stack
 
 
+def stack_named(
+    args: argparse.Namespace, env: Mapping[str, str], text: str | None, today: datetime.date
+) -> Stack | None:
+    """Return the stack that a manifest's `stack` names, with what is tried for it in order; None for one unknown.
+
+    Without a text it is the newest. Raises UsageError where a flag or the settings are not what they should be.
+    """
+    known = settings.read(args.file.parent)
+    named = stack.find(text, known.stacks) if text is not None else stack.newest_supported(today)
+    return _choices(args, env, named, known).stack if named is not None else None
+
+
 def answer(args: argparse.Namespace, env: Mapping[str, str], today: datetime.date) -> str:
     """Return what `pakman stack list`, `inspect` or `suggest` prints; raises UsageError."""
     known = settings.read(Path())
@@ -66,7 +78,8 @@ def _known(text: str, known: Settings) -> Stack:
 
 def _choices(args: argparse.Namespace, env: Mapping[str, str], wanted: Stack, known: Settings) -> mirrors.Choices:
     _check("--mirror", args.mirror, references.mirror_problem)
-    _check("--build-image", args.build_image, references.image_problem)
+    build_images: list[str] = getattr(args, "build_image", [])  # `pakman validate` builds nothing
+    _check("--build-image", build_images, references.image_problem)
     # `pakman build` has no bucket.
     has_target = getattr(args, "bucket", None) is not None
     endpoint = getattr(args, "endpoint_url", None) or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
@@ -74,7 +87,7 @@ def _choices(args: argparse.Namespace, env: Mapping[str, str], wanted: Stack, kn
         wanted,
         known,
         mirrors=[mirror.rstrip("/") for mirror in args.mirror],
-        build_images=args.build_image,
+        build_images=build_images,
         target=mirrors.bucket_host(endpoint) if has_target else None,
     )
 

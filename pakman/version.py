@@ -51,6 +51,17 @@ def compare(a: str, b: str) -> int:
     return (key_a > key_b) - (key_a < key_b)
 
 
+def matches(text: str, operator: str, wanted: str) -> bool:
+    """Say whether a version meets what a dependency word demands: an operator of names.OPERATORS, and a version.
+
+    `~1.2` is met by all that begins with 1.2: 1.2, 1.2.3, 1.2-r4, but not 1.20.
+    """
+    key, beginning = sort_key(text), sort_key(wanted)[:-1]
+    if "~" in operator and key[: len(beginning)] == beginning:
+        return True
+    return {-1: "<", 0: "=", 1: ">"}[compare(text, wanted)] in operator
+
+
 def sort_key(text: str) -> tuple[_Part, ...]:
     """Return what `sorted` and `max` need as `key` to put versions into apk's order."""
     return tuple(_parts(text))

@@ -22,7 +22,7 @@ def test_inputs_are_the_flags_of_the_command_line() -> None:
     assert tuple(ACTION["inputs"]) == inputs.NAMES
     assert set(ACTION["inputs"]) - FLAGS == {"command", "config", *inputs.SECRETS} - {"signing-key"}
     # What is no input: what is of no use in a job, what the entrypoint says itself, what .pakman.toml is for.
-    said_elsewhere = {"help", "format", "output", "keep", "rootfs", "mirror", "build-image"}
+    said_elsewhere = {"help", "format", "output", "keep", "rootfs", "mirror", "build-image", "online"}
     assert FLAGS - set(ACTION["inputs"]) == said_elsewhere
 
 

@@ -17,9 +17,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "command", "git", "detection", "scratch", "github", "inputs", "event", "trace", "signing", "snapshot",
-        "buildroots", "builders", "bucket", "inspect", "progress",
+        "buildroots", "builders", "bucket", "indexes", "inspect", "progress",
     ),
-    ("build", "generate", "publish", "outputs", "stack_report"),
+    ("build", "generate", "online", "publish", "outputs", "stack_report"),
     ("cli", "commands", "stack_commands", "reports", "shipping", "__main__"),
 )  # fmt: skip
 """Facts, values, effects, stories, doors: a module imports from its own layer and those above it in this list."""
