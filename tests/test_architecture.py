@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "command", "git", "detection", "scratch", "github", "inputs", "event", "trace", "signing", "snapshot",
-        "buildroots", "builders", "bucket", "indexes", "inspect", "progress",
+        "buildroots", "builders", "bucket", "download", "indexes", "inspect", "previous", "progress",
     ),
     ("build", "generate", "online", "publish", "outputs", "stack_report"),
     ("cli", "commands", "stack_commands", "reports", "shipping", "__main__"),

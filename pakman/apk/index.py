@@ -20,6 +20,8 @@ from pakman.errors import BuildError, UsageError
 
 MAX_DESCRIPTION = 160
 """Bytes of the description that apk reads; a longer one it passes over."""
+MAX_FILE = 16 << 20
+"""Bytes that are downloaded of one index; Alpine's largest has 2.5 MB."""
 _MAX_INDEX = 64 << 20
 """Alpine's own largest index inflates to about 10 MB."""
 

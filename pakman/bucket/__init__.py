@@ -9,8 +9,8 @@ import hashlib
 import threading
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import IO, Any, Literal
 
 from pakman.bucket import failures, upload
 from pakman.bucket.connection import Access, Addressing, Connection, Patience, access
@@ -31,6 +31,8 @@ class Stored:
 
     size: int
     etag: str
+    modified: float = field(default=0, compare=False)
+    """Seconds since 1970, UTC, where it was listed; 0 elsewhere."""
 
 
 def open_bucket(
@@ -117,8 +119,11 @@ class Bucket:
         """Return where readers find an object."""
         return f"{(self._public_url or self._connection().base_url).rstrip('/')}/{key}"
 
-    def list(self, prefix: str) -> dict[str, Stored] | None:
-        """Return the objects whose keys begin with `prefix`; None where the credentials allow no listing."""
+    def list(self, prefix: str, *, most: int | None = None) -> dict[str, Stored] | None:
+        """Return the objects whose keys begin with `prefix`; None where the credentials allow no listing.
+
+        No further ones are asked for once there are `most`.
+        """
         from botocore.exceptions import ClientError
 
         found: dict[str, Stored] = {}
@@ -131,7 +136,11 @@ class Bucket:
                     if "Name" not in page:
                         raise failures.failure(self._access, "", failures.NOT_S3)
                     for entry in page.get("Contents", ()):
-                        found[entry["Key"]] = Stored(int(entry["Size"]), str(entry["ETag"]).strip('"'))
+                        found[entry["Key"]] = Stored(
+                            int(entry["Size"]), str(entry["ETag"]).strip('"'), entry["LastModified"].timestamp()
+                        )
+                    if most is not None and len(found) >= most:
+                        break
             except ClientError as error:
                 if failures.code(error) != "AccessDenied":
                     raise
@@ -168,6 +177,17 @@ class Bucket:
     def sha256(self, key: str) -> str | None:
         """Return the SHA-256 of an object, in hex, which is read for it; None where it is not there."""
         return None if self.head(key) is None else self._read_sha256(key)
+
+    def download(self, key: str, file: IO[bytes], most: int) -> None:
+        """Write an object of at most `most` bytes to a file."""
+        with failures.told(self._access, key):
+            answer = self._client.get_object(Bucket=self.location.name, Key=key)
+            if int(answer["ContentLength"]) > most:
+                raise BucketError(
+                    f"{key} in {self._access.place} is larger than {most} bytes, which is the most that it may have"
+                )
+            for block in answer["Body"].iter_chunks(1 << 20):
+                file.write(block)
 
     def _read_sha256(self, key: str) -> str:
         digest = hashlib.sha256()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pakman import cli, indexes
+from pakman import cli, download, indexes
 from pakman.apk.index import Stanza, read_index, write_index, write_stanzas
 from pakman.validation import packages
 from tests.integration.conftest import AlpineRoot
@@ -208,7 +208,7 @@ NOT_AN_INDEX = [
 def test_a_mirror_that_does_not_serve_is_a_warning_and_the_next_is_asked(
     index: bytes, answer: Answer | None, reason: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexes, "_SILENCE", 0.5)
+    monkeypatch.setattr(download, "_SILENCE", 0.5)
     monkeypatch.setattr(indexes, "_PATIENCE", 0.5)
     with mirror(answer or refuses) as closed:
         pass
