@@ -67,6 +67,9 @@ class BuildRoot(Protocol):
     def add_packages(self, words: Sequence[str], on_line: Callable[[str], None]) -> None:
         """Add packages with the root's own apk, as root; raise BuildError naming the package, where from, a way out."""
 
+    def add_installed(self, words: Sequence[str], on_line: Callable[[str], None]) -> bool:
+        """Add packages as `add_packages` does, where the root has them all already; say whether it has."""
+
     def copy_in(self, tar: IO[bytes], directory: PurePosixPath, *, user: User) -> None:
         """Unpack a tar stream into a directory, which is made, as this user."""
 

@@ -36,10 +36,8 @@ def add(
     if not words:
         return repositories
     # Without repositories first: what the root has already needs none, and looking for a mirror in vain takes a while.
-    # Nor from apk's cache alone: without the network that would be as old as it is, for ever.
-    status, said = run([*_APK_ADD, "--no-network", *_NO_REPOSITORIES, "--", *words])
+    status, said = _added_installed(words, run, on_line)
     if status == 0:
-        _tell(said, on_line)
         return repositories
     own = run(_REPOSITORIES)[1]
     failures: list[str] = []
@@ -66,6 +64,19 @@ def add(
         hint="check the network, name a mirror that can be reached (--mirror, apk-mirrors in .pakman.toml), or give "
         "--rootfs an Alpine root in which it is installed",
     )
+
+
+def add_installed(words: Sequence[str], run: Run, on_line: Callable[[str], None]) -> bool:
+    """Add `words` where the root has all of it already, which takes no repository; say whether it has."""
+    return _added_installed(words, run, on_line)[0] == 0
+
+
+def _added_installed(words: Sequence[str], run: Run, on_line: Callable[[str], None]) -> tuple[int, list[str]]:
+    # Nor from apk's cache alone: without the network that would be as old as it is, for ever.
+    status, said = run([*_APK_ADD, "--no-network", *_NO_REPOSITORIES, "--", *words])
+    if status == 0:
+        _tell(said, on_line)
+    return status, said
 
 
 def _asked(repositories: Sequence[tuple[str, ...]], own: Sequence[str]) -> list[tuple[int, tuple[str, ...]]]:

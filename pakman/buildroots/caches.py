@@ -104,9 +104,10 @@ class Caches:
     def add_packages(self, words: Sequence[str], on_line: Callable[[str], None]) -> None:
         """Add packages as BuildRoot.add_packages does, out of apk's cache; keep that at once.
 
-        Later the user's code has run: what it does as root in the root must not outlive the root.
+        Later the user's code has run: what it does as root in the root must not outlive the root. Where the root has
+        it all, nothing is downloaded, and the cache stays where it is.
         """
-        if not words:
+        if not words or self._root.add_installed(words, on_line):
             return
         before = self._bring_in(_PACKAGES)
         try:

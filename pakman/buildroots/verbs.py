@@ -78,14 +78,18 @@ class Verbs(ABC):
 
     def add_packages(self, words: Sequence[str], on_line: Callable[[str], None]) -> None:
         """Add packages with the root's own apk; see BuildRoot."""
-
-        def run(argv: Sequence[str]) -> tuple[int, list[str]]:
-            said: list[str] = []
-            return self._stream(argv, "root", INSTALL, ENV, TOP, said.append), said
-
         self._repositories = apk_add.add(
-            words, run, on_line, release=self.release, repositories=self._repositories, on_warning=self._on_warning
+            words,
+            self._apk,
+            on_line,
+            release=self.release,
+            repositories=self._repositories,
+            on_warning=self._on_warning,
         )
+
+    def add_installed(self, words: Sequence[str], on_line: Callable[[str], None]) -> bool:
+        """Add packages that the root has already; see BuildRoot."""
+        return apk_add.add_installed(words, self._apk, on_line)
 
     def copy_in(self, tar: IO[bytes], directory: PurePosixPath, *, user: User) -> None:
         """Unpack a tar stream into a directory, which is made, as this user."""
@@ -116,6 +120,10 @@ class Verbs(ABC):
             raise BuildError(f"{directory} cannot be read from the build root: {command.why_it_failed(done)}")
         stream.seek(0)
         return stream
+
+    def _apk(self, argv: Sequence[str]) -> tuple[int, list[str]]:
+        said: list[str] = []
+        return self._stream(argv, "root", INSTALL, ENV, TOP, said.append), said
 
     def _stream(
         self,

@@ -339,6 +339,15 @@ def test_nothing_is_written_where_nothing_was_downloaded(alpine: Alpine) -> None
     assert inodes[0] == inodes[1]
 
 
+def test_the_cache_is_not_read_for_packages_that_the_root_has(alpine: Alpine) -> None:
+    alpine.file.parent.mkdir()
+    alpine.file.write_bytes(b"no cache")
+    with alpine.root() as (_, add):
+        add("busybox")
+    assert alpine.file.read_bytes() == b"no cache"
+    assert not alpine.said.getvalue().count("cache")
+
+
 def test_apk_refuses_a_forged_package_and_downloads_it_again(alpine: Alpine, tmp_path: Path) -> None:
     with alpine.root() as (_, add):
         add()
