@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pakman import github
 from pakman.errors import PakmanError
 from pakman.problems import Problem
-from pakman.publish import Publication
-from pakman.repository import Repository
+
+if TYPE_CHECKING:  # they bring all of S3 along, which a build does not need
+    from pakman.publish import Publication
+    from pakman.repository import Repository
 
 _LEFT_OUT = "this machine's is not among the architectures to build for"
 
