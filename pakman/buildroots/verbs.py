@@ -17,7 +17,9 @@ from pakman.errors import BuildError
 ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
 """For what pakman itself runs in a root."""
 
-_MAKE = ("/bin/sh", "-ec", 'mkdir -p "$1"; chown "$2" "$1"', "sh")
+_SHELL = ("/bin/sh", "-ec")
+_MAKE = 'mkdir -p "$1"; chown "$2" "$1"'
+_UNPACK = 'exec tar -x -f - -C "$1"'
 
 
 class Verbs(ABC):
@@ -94,12 +96,14 @@ class Verbs(ABC):
     def copy_in(self, tar: IO[bytes], directory: PurePosixPath, *, user: User) -> None:
         """Unpack a tar stream into a directory, which is made, as this user."""
         said: list[str] = []
-        owner = BUILD_USER if user == "build" else "root"
-        status = self._stream([*_MAKE, str(directory), owner], "root", PACKAGE, ENV, TOP, said.append)
+        words = ("sh", str(directory), BUILD_USER if user == "build" else "root")
+        status, script = 0, f"{_MAKE}; {_UNPACK}"
+        if user == "build":  # who may not make a directory everywhere
+            status, script = self._stream([*_SHELL, _MAKE, *words], "root", PACKAGE, ENV, TOP, said.append), _UNPACK
         if status == 0:
-            unpack = ["tar", "-x", "-f", "-", "-C", str(directory)]
+            argv = [*_SHELL, script, *words]
             with command.fed(lambda pipe: shutil.copyfileobj(tar, pipe, 1 << 20)) as stdin:
-                status = self._stream(unpack, user, _capabilities(user), ENV, TOP, said.append, stdin)
+                status = self._stream(argv, user, _capabilities(user), ENV, TOP, said.append, stdin)
         if status != 0:
             reason = "".join(said[-1:]) or command.how_it_ended(status)
             raise BuildError(
