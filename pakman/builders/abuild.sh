@@ -9,12 +9,13 @@ shift
 case $task in
 set-up)
 	# As root: the settings and the key lie where the build cannot put others in their place. The key is nobody's
-	# secret: it is made for this one build, no machine trusts it, and abuild packs nothing without one.
+	# secret: it is made for this one build, no machine trusts it, and abuild packs nothing without one. So it is short,
+	# which is quicker to make.
 	user=$1
 	work=$2
 	mkdir "$ABUILD_USERDIR"
 	cd "$ABUILD_USERDIR"
-	openssl genrsa -out pakman.rsa 2048 2>/dev/null
+	openssl genrsa -out pakman.rsa 1024 2>/dev/null
 	: >pakman.rsa.pub
 	chown "$user:" pakman.rsa
 	chmod 400 pakman.rsa
