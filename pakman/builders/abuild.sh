@@ -24,7 +24,6 @@ set-up)
 		srcdir=$work/src
 		pkgbasedir=$work/pkg
 		tmpdir=$work/tmp
-		APK="apk --allow-untrusted"
 		USE_COLORS=
 		USE_CCACHE=
 		CLEANUP=
@@ -34,6 +33,8 @@ set-up)
 build)
 	# fakeroot closes every descriptor that there may be, each time it starts a program.
 	ulimit -S -n 1024 2>/dev/null || :
-	exec abuild -d -m
+	# All that it does by itself, but for what is done out here: what it needs is there, its packages get their index with
+	# the key that machines trust.
+	exec abuild -d -m validate clean fetch unpack prepare mkusers build rootpkg
 	;;
 esac
