@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SYSTEM := bubblewrap e2fsprogs git python3-venv qemu-utils shellcheck
+SYSTEM := binutils bubblewrap e2fsprogs gcc git musl-tools python3-venv qemu-utils shellcheck
 # Not beside an engine that came another way: Debian's would replace it.
 SYSTEM += $(if $(shell command -v dockerd),,docker.io)
 
@@ -11,7 +11,7 @@ SYSTEM += $(if $(shell command -v dockerd),,docker.io)
 setup: $(VENV)/.ready
 
 # Debian's packages first (only those that are missing), then exactly what the lock file names, then pakman itself.
-$(VENV)/.ready: requirements-dev.lock pyproject.toml scripts/system-packages
+$(VENV)/.ready: requirements-dev.lock pyproject.toml Makefile scripts/system-packages
 	@scripts/system-packages $(SYSTEM)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock

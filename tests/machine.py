@@ -50,14 +50,29 @@ class Machine:
 
 
 @contextmanager
-def running_machine(pristine: Path, path: Path) -> Iterator[Machine]:
-    """Copy the root to `path`, without repositories, boot OpenRC's state in it, yield it; remove it at the end."""
+def running_machine(pristine: Path, path: Path, *, is_alone: bool = False) -> Iterator[Machine]:
+    """Copy the root to `path`, without repositories, boot OpenRC's state in it, yield it; remove it at the end.
+
+    `is_alone`: it has a network of its own, so that its ports are nobody else's.
+    """
     subprocess.run(["cp", "-a", "--reflink=auto", str(pristine), str(path)], check=True)
     (path / "etc/apk/repositories").write_text("")
     # The image's own rc.conf is made for its VM; Alpine's default is what a user's machine has.
     (path / "etc/rc.conf").write_text('rc_sys=""\nunicode="YES"\nrc_tty_number=12\n')
     process = subprocess.Popen(
-        [*_BWRAP, "--bind", str(path), "/", "--proc", "/proc", "--dev", "/dev", "--", "/bin/sh"],
+        [
+            *_BWRAP,
+            *(["--unshare-net"] if is_alone else []),
+            "--bind",
+            str(path),
+            "/",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--",
+            "/bin/sh",
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

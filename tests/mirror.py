@@ -29,6 +29,7 @@ from pakman.apk.index import write_index
 from pakman.apk.metadata import Metadata
 from pakman.apk.write import write_package
 from pakman.signing import SigningKey
+from tests import compiler
 
 LOCK = Path(__file__).parents[1] / "requirements.lock"
 ARCH = platform.machine()
@@ -82,7 +83,7 @@ def _make(folder: Path, git: Path, docker: Path, krunner: Path) -> None:
     (folder / KEY_NAME).write_bytes(key.public_pem)
     _python(trees / "python3", krunner)
     for program in (git, docker):
-        _installed(program, trees / program.name)
+        compiler.installed(program, trees / program.name)
     for name, script in _STAND_INS.items():
         program = trees / name / "usr/bin" / name
         program.parent.mkdir(parents=True)
@@ -132,19 +133,6 @@ def _python(tree: Path, archive: Path) -> None:
     for bytecode in tree.rglob("*.pyc"):
         content = bytecode.read_bytes()
         bytecode.write_bytes(content[:8] + struct.pack("<I", _MTIME) + content[12:])
-
-
-def _installed(program: Path, tree: Path) -> None:
-    """Copy a program of this machine into a package's tree, with the libraries that it names."""
-    files = [(program, f"usr/bin/{program.name}")]
-    # A static one names none, which ldd calls an error.
-    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False)
-    if listed.returncode == 0:
-        words = [word for line in listed.stdout.splitlines() for word in line.split() if word.startswith("/")]
-        files += [(Path(word), word.lstrip("/")) for word in words]
-    for source, name in files:
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, tree / name)
 
 
 def _pack(name: str, tree: Path, folder: Path, key: SigningKey, *, replaces: tuple[str, ...] = ()) -> None:

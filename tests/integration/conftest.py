@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pakman.buildroots import rootfs
+from tests import compiler
 from tests.action_image import action_image
 from tests.engine import Engine, NoEngineError, base_image, running_engine
 from tests.servers import S3Server, running_s3_server
@@ -56,6 +57,12 @@ _BWRAP = ["bwrap", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-wit
 def alpine_pristine() -> Path:
     """The unpacked root that nobody may write to."""
     return rootfs.unpacked(None, CACHE, os.environ)
+
+
+@pytest.fixture(scope="session")
+def compiler_rootfs(alpine_pristine: Path) -> Path:
+    """An archive of the same root with build-base in it, for `--rootfs`."""
+    return compiler.rootfs(CACHE, alpine_pristine)
 
 
 @pytest.fixture

@@ -378,7 +378,7 @@ def test_the_roots_shell_parses_an_examples_recipe(sandbox: Sandbox, example: Pa
 @pytest.mark.shellcheck
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_shellcheck_finds_nothing_in_an_example_and_its_recipe(example: Path, tmp_path: Path) -> None:
-    scripts = sorted((example / "bin").glob("*"))
+    scripts = [path for path in example.rglob("*") if path.is_file() and path.read_bytes().startswith(b"#!")]
     for file in compose(example).files:
         path = tmp_path / file.name
         path.write_text(file.content)
