@@ -82,6 +82,35 @@ def environment(arch: str, *, mtime: int, threads: int) -> dict[str, str]:
     }
 
 
+def compiling(threads: int) -> dict[str, str]:
+    """Return what abuild tells compilers, for builds without it: the same sources shall give the same programs.
+
+    What abuild 3.18 has in https://gitlab.alpinelinux.org/alpine/abuild/-/blob/master/default.conf.
+    """
+    hardened = "-Os -fstack-clash-protection -Wformat -Werror=format-security"
+    return {
+        "CFLAGS": hardened,
+        "CXXFLAGS": f"{hardened} -D_GLIBCXX_ASSERTIONS=1 -D_LIBCPP_ENABLE_THREAD_SAFETY_ANNOTATIONS=1 "
+        "-D_LIBCPP_HARDENING_MODE=_LIBCPP_HARDENING_MODE_FAST",
+        "LDFLAGS": "-Wl,--as-needed,-O1,--sort-common",
+        "DFLAGS": "-Os",
+        "GOFLAGS": "-buildmode=pie -modcacherw -trimpath -buildvcs=false",
+        "CARGO_PROFILE_RELEASE_OPT_LEVEL": "s",
+        "CARGO_PROFILE_RELEASE_PANIC": "abort",
+        "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "1",
+        "CARGO_PROFILE_RELEASE_LTO": "true",
+        "RUST_LIBC_UNSTABLE_MUSL_V1_2_3": "1",
+        "CMAKE_GENERATOR": "Ninja",
+        "CTEST_OUTPUT_ON_FAILURE": "ON",
+        "CTEST_NO_TESTS_ACTION": "error",
+        "PERL_MM_USE_DEFAULT": "1",
+        "SAMUFLAGS": f"-j{threads}",
+        "CARGO_BUILD_JOBS": str(threads),
+        "CMAKE_BUILD_PARALLEL_LEVEL": str(threads),
+        "CTEST_PARALLEL_LEVEL": str(threads),
+    }
+
+
 class LastLines:
     """The last lines that a program wrote, as an error quotes them."""
 

@@ -21,7 +21,7 @@ from pakman.apk.write import write_package
 from pakman.builders import aport as aports
 from pakman.builders import ownership, postcheck
 from pakman.builders.apkbuild import Apkbuild
-from pakman.builders.driver import PACKAGER, PKGBASEDIR, Driver, environment
+from pakman.builders.driver import PACKAGER, PKGBASEDIR, Driver, compiling, environment
 from pakman.buildroots import AddPackages, BuildRoot
 
 
@@ -46,7 +46,8 @@ def build(
     An empty result: `arch` leaves out this architecture. Raises BuildError for what fails, and for what only abuild
     can do.
     """
-    driver = Driver(root, environment(root.arch, mtime=mtime, threads=threads), on_line)
+    told = environment(root.arch, mtime=mtime, threads=threads) | compiling(threads)
+    driver = Driver(root, told, on_line)
     aports.copy_in(aport, root)
     recipe = driver.read()
     arch = recipe.arch_on(root.arch)

@@ -21,6 +21,7 @@ from pakman import generate, signing, stack
 from pakman.apk.index import write_index
 from pakman.apk.read import Control, PackageFile, read_package
 from pakman.builders import abuild
+from pakman.builders.driver import compiling
 from pakman.buildroots.sandbox import Sandbox
 from pakman.errors import BuildError
 from pakman.manifest import Build, Dependencies, Manifest, Run, Service
@@ -166,6 +167,12 @@ def test_whatever_is_in_a_package_is_the_same_from_either_builder(builds: Builds
     files = {file.path.decode(): file for file in read_package(made.packages[0].path)[1]}
     data = files["var/lib/shop/data"]
     assert (data.mode & 0o7777, data.owner, data.group) == (0o2750, b"shop", b"daemon")
+
+
+def test_compilers_are_told_the_same_by_either_builder(builds: Builds, tmp_path: Path) -> None:
+    names = "|".join(compiling(threads=1))
+    wanted = manifest(f"env | grep -E '^({names})=' | sort >app/told; test $(wc -l <app/told) = {names.count('|') + 1}")
+    same(builds.run(wanted, tmp_path / "abuild"), builds.run(wanted, tmp_path / "embedded", builder="embedded"))
 
 
 def test_the_same_commit_gives_the_same_bytes_in_either_root(builds: Builds, rootfs: Path, tmp_path: Path) -> None:

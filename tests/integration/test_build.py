@@ -22,6 +22,7 @@ import pytest
 
 from pakman import generate, signing
 from pakman.builders import embedded
+from pakman.builders.driver import compiling
 from pakman.buildroots import choice
 from pakman.buildroots.sandbox import Sandbox
 from pakman.errors import BuildError, PakmanError, UsageError
@@ -41,6 +42,7 @@ SECRETS = {
 ALLOWED = {
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TERM", "LANG", "TZ", "CI", "CARCH", "CHOST"),
     *("SOURCE_DATE_EPOCH", "JOBS", "MAKEFLAGS", "GIT_CEILING_DIRECTORIES"),
+    *compiling(threads=1),
     # Where downloads go.
     *("BUNDLE_USER_CACHE", "BUNDLE_GLOBAL_GEM_CACHE", "COMPOSER_CACHE_DIR", "GOCACHE", "GOMODCACHE", "CARGO_HOME"),
     # The recipe's own, and those that every shell sets.
