@@ -94,10 +94,30 @@ def test_the_tools_put_their_downloads_where_they_are_kept() -> None:
         assert str((PurePosixPath(env[name]) / below).relative_to(HOME)) in caches.DOWNLOADS
 
 
+class Meeting(io.StringIO):
+    """Takes what builds say, and lets none go on from a line "here" before all of them have said it."""
+
+    def __init__(self, barrier: threading.Barrier) -> None:
+        super().__init__()
+        self._barrier = barrier
+
+    def write(self, text: str) -> int:
+        if text.strip() == "here":
+            self._barrier.wait(60)
+        return super().write(text)
+
+
 def test_two_builds_at_once_both_end_well(builds: Builds, tmp_path: Path) -> None:
+    # Each has got its downloads before the other one keeps any.
+    barrier = threading.Barrier(2)
     with ThreadPoolExecutor(2) as pool:
         for done in [
-            pool.submit(builds.run, manifest(f"WHO={who}; sleep 0.3; {DOWNLOAD}"), tmp_path / who)
+            pool.submit(
+                builds.run,
+                manifest(f"WHO={who}; echo here; {DOWNLOAD}"),
+                tmp_path / who,
+                progress=Progress(Meeting(barrier), "plain", time.monotonic),
+            )
             for who in ("one", "two")
         ]:
             done.result()

@@ -121,6 +121,8 @@ def test_five_deaths_in_a_minute_are_enough(supervised: Machine) -> None:
     machine = supervised
     machine.programs["web"] = "#!/bin/sh\necho born\nexit 1\n"
     machine.install(manifest())
+    # supervise-daemon may sleep through the death of what dies at once; its next look at the log wakes it.
+    machine.conf("healthcheck_timer=2\n")
     before = time.monotonic()
     out = machine.sh(
         f"""
