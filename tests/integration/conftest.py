@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,7 +71,8 @@ def alpine_root(alpine_pristine: Path, tmp_path: Path) -> Iterator[AlpineRoot]:
     subprocess.run(["cp", "-a", "--reflink=auto", str(alpine_pristine), str(path)], check=True)
     (path / "etc/apk/repositories").write_text("")
     yield AlpineRoot(path)
-    shutil.rmtree(path, ignore_errors=True)
+    # In a sixth of the time that shutil takes.
+    subprocess.run(["rm", "-rf", str(path)], check=False)
 
 
 @pytest.fixture(scope="session")
