@@ -5,6 +5,7 @@ Run by test_native.py, inside the action's container: nowhere else may a test ch
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
@@ -44,9 +45,18 @@ def machine() -> dict[str, str]:
                 continue
             if os.path.lexists(path):
                 status = path.lstat()
-                content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+                content = digest(path, path.stat().st_ino, path.stat().st_ctime_ns) if path.is_file() else ""
                 found[str(path)] = f"{status.st_mode:o} {status.st_uid}:{status.st_gid} {content}"
     return found
+
+
+@functools.cache
+def digest(path: Path, *_: int) -> str:
+    """Return the digest of a file's content; it is read again when its inode or the time of its last change is another.
+
+    That time is the kernel's own: nothing sets it back.
+    """
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def sh(root: Native, script: str, *, user: str = "build") -> list[str]:
