@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -223,12 +224,14 @@ def test_every_script_is_shell(machine: Machine, tmp_path: Path) -> None:
         hooked(**USUAL),
         Manifest(type="static", hook={"post-install": "rc-service nginx restart\n"}),
     )
-    for number, each in enumerate(manifests):
-        for file in (*service_files(each, NAME), *install_scripts(each, NAME)):
-            if not file.name.endswith(".awk"):
-                (folder / f"{number}.{file.name}").write_text(file.content)
+    files_of = [(*service_files(each, NAME), *install_scripts(each, NAME)) for each in manifests]
+    assert sum(map(len, files_of)) > 60
+    # Most manifests have most of them alike.
+    for file in {file for files in files_of for file in files if not file.name.endswith(".awk")}:
+        content = hashlib.sha256(file.content.encode()).hexdigest()[:12]
+        (folder / f"{file.name}.{content}").write_text(file.content)
     machine.root.sh('for file in /check/*; do sh -n "$file"; done')
     files = sorted(map(str, folder.iterdir()))
-    assert len(files) > 50
+    assert len(files) > 20, len(files)
     done = subprocess.run(["shellcheck", "--shell=dash", "--exclude=SC1091", *files], capture_output=True, check=False)
     assert done.stdout.decode() == ""
