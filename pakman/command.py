@@ -17,11 +17,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, NoReturn, TypeAlias
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LONGEST_LINE = 64 * 1024
 """Bytes after which a line without an end is handed over in parts: a child decides how much memory its lines take."""
+
+
+Process: TypeAlias = "subprocess.Popen[bytes]"
+"""A program that runs."""
 
 
 @dataclass(frozen=True, slots=True)

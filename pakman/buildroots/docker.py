@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
 import tarfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,7 +17,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from pakman import command, scratch
-from pakman.buildroots import User, rootfs, set_up
+from pakman.buildroots import User, container, rootfs, set_up
 from pakman.buildroots.capabilities import INSTALL, Capability
 from pakman.buildroots.engine import Engine, last_line
 from pakman.buildroots.verbs import ENV, Verbs
@@ -40,12 +39,8 @@ done
 _CAPABILITIES = INSTALL | {Capability.CAP_KILL}
 """Its first process ends those of every user."""
 _XATTR = "SCHILY.xattr."
-_NOT_STARTED = (125, 126, 127)
-"""Exit statuses where there is no container, where its program is none, and where its program is not there."""
 _COPY = "tree-"
 """What a directory's name begins with that has a copy of a tree, in the cache directory."""
-_PATIENCE = 20.0
-"""Seconds that a container has to go by itself."""
 
 
 class Docker(Verbs):
@@ -75,12 +70,19 @@ class Docker(Verbs):
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
+            script = f"{set_up.SCRIPT}\necho {self.name}\n{_FIRST_PROCESS}"
             self._process = stack.enter_context(
-                command.started(self._run(), env=self._engine.env, stdin=subprocess.PIPE)
+                container.started(
+                    self._engine,
+                    self._image,
+                    self.name,
+                    script,
+                    env=ENV,
+                    capabilities=_CAPABILITIES,
+                    options=("--security-opt", "no-new-privileges"),
+                )
             )
             self._orders, self._output = command.pipes(self._process)
-            stack.callback(self._remove)
-            stack.callback(self._let_go)
             ready = self._ready()
             self.release, self.arch = ready.release, ready.arch
             self._ids = (ready.uid, ready.gid)
@@ -120,29 +122,11 @@ class Docker(Verbs):
             raise BuildError(f"the build tree cannot be kept: {last_line(done)}")
         return f"{directory} of the image {image}: `{self._engine.name} run --rm -it --entrypoint /bin/sh {image}`"
 
-    def _run(self) -> list[str]:
-        capabilities = [word for each in sorted(_CAPABILITIES) for word in ("--cap-add", each.name)]
-        return self._engine.order(
-            *("run", "--interactive", "--rm", "--name", self.name, "--label", "pakman", "--pull", "never"),
-            *("--cap-drop", "ALL", *capabilities, "--security-opt", "no-new-privileges"),
-            *("--log-driver", "none"),
-            # A build must not find out what the machine is called, and put it into a package.
-            *("--hostname", "pakman", "--user", "0:0", "--workdir", "/", "--entrypoint", "/usr/bin/env", self._image),
-            *("-i", *_assignments(ENV), "/bin/sh", "-c", f"{set_up.SCRIPT}\necho {self.name}\n{_FIRST_PROCESS}"),
-        )
-
     def _ready(self) -> set_up.Readiness:
         said = list(self._lines_until(self.name))
         status = self._process.poll() or 0
-        is_alpine = f"is {self._image} an image of Alpine for this machine?"
-        if status in _NOT_STARTED:
-            # The engine's last line is about its --help.
-            reason = next((line for line in said if "rror" in line), "".join(said[-1:]))
-            raise BuildError(
-                f"a container of {self._image} cannot be started: {reason.removeprefix(f'{self._engine.name}: ')}",
-                hint=f"{is_alpine} does `{self._engine.name} run --rm {self._image} true` work?",
-            )
-        return set_up.read(said, status, hint=is_alpine)
+        container.must_have_started(self._engine, self._image, status, said)
+        return set_up.read(said, status, hint=container.is_alpine(self._image))
 
     def _lines_until(self, last: str) -> Iterator[str]:
         for line in self._output:
@@ -166,18 +150,6 @@ class Docker(Verbs):
                 hint=f"was it stopped by somebody else, is {self._engine.name} still running, was there memory left?",
             )
 
-    def _let_go(self) -> None:
-        """End the container, and wait until the engine has removed it."""
-        with suppress(BrokenPipeError):
-            self._orders.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_PATIENCE)
-
-    def _remove(self) -> None:
-        """Remove the container where it did not go by itself; mostly there is none any more."""
-        if self._process.returncode != 0:
-            self._engine.ask("rm", "--force", self.name)
-
     def _entry(
         self,
         argv: Sequence[str],
@@ -189,7 +161,7 @@ class Docker(Verbs):
         is_tar: bool = False,
     ) -> tuple[Sequence[str], Mapping[str, str]]:
         del capabilities  # a container has one set for all that root does in it
-        words = ["/usr/bin/env", "-i", *_assignments({**env, "PWD": str(cwd)}), *argv]
+        words = ["/usr/bin/env", "-i", *container.assignments({**env, "PWD": str(cwd)}), *argv]
         ids = self._ids if user == "build" else (0, 0)
         entry = self._engine.order(
             *("exec", *(["--interactive"] if is_tar else []), "--user", f"{ids[0]}:{ids[1]}", "--workdir", str(cwd)),
@@ -201,10 +173,6 @@ class Docker(Verbs):
         check = ["/bin/sh", "-c", 'test -d "$1" && test "$(readlink -f "$1")" = "$1"', "sh", str(directory)]
         if self.call(check, user="root", env=ENV, on_line=lambda _: None) != 0:
             raise BuildError(f"{directory} in the build root is not the directory that it has to be")
-
-
-def _assignments(env: Mapping[str, str]) -> list[str]:
-    return [f"{name}={value}" for name, value in env.items()]
 
 
 def _becoming(words: Sequence[str], *, is_tar: bool) -> list[str]:
