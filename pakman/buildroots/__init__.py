@@ -37,6 +37,10 @@ class BuildRoot(Protocol):
     """Whether root in it gets at nothing of this machine; if not, it must not touch what a build has written."""
 
     @property
+    def repositories(self) -> Sequence[tuple[str, ...]]:
+        """The sets of repositories that are asked; once packages have been added, the first is the one that serves."""
+
+    @property
     def build_user_id(self) -> int:
         """The uid of the unprivileged user in the root."""
 

@@ -8,6 +8,11 @@ from collections.abc import Callable, Sequence
 from pakman.errors import BuildError
 from pakman.stack import ROOTS_OWN
 
+
+class UnreachableError(BuildError):
+    """None of the repositories can be reached: what was to be added may well be in them."""
+
+
 Run = Callable[[Sequence[str]], tuple[int, list[str]]]
 """Runs a program in the build root, as root; returns its exit status and the lines that it wrote."""
 
@@ -58,7 +63,7 @@ def add(
             return repositories[place:]
     if not failures:
         raise refusal(words, said, repositories=own, release=release)
-    raise BuildError(
+    raise UnreachableError(
         f"the build needs {_wanted(words, said)}, which the Alpine root does not have, and none of the repositories "
         f"serve: {'; '.join(failures)}",
         hint="check the network, name a mirror that can be reached (--mirror, apk-mirrors in .pakman.toml), or give "

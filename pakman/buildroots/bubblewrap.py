@@ -1,4 +1,4 @@
-"""Entering a view with bubblewrap: mount, PID, IPC and UTS namespaces of its own; of the host only the network."""
+"""Entering a view with bubblewrap: mount, PID, IPC and UTS namespaces of its own; of the host at most the network."""
 
 from __future__ import annotations
 
@@ -24,8 +24,12 @@ def entry(
     user: User,
     capabilities: Collection[Capability],
     cwd: PurePosixPath,
+    is_on_network: bool = True,
 ) -> list[str]:
-    """Return the command that runs `argv` in `root`; bubblewrap itself sees to no_new_privs."""
+    """Return the command that runs `argv` in `root`; bubblewrap itself sees to no_new_privs.
+
+    Without the network it has a loopback interface of its own.
+    """
     program = ["/usr/bin/env", *argv]
     # Root needs no capability to write into the kernel's settings (/proc/sys/kernel/core_pattern names a program that
     # the kernel starts, outside of every namespace), and bubblewrap leaves them writable where it looks read-only.
@@ -40,6 +44,7 @@ def entry(
     return [
         bubblewrap,
         *(*_NAMESPACES, *_HOST_NAME, *_LIFE),
+        *([] if is_on_network else ["--unshare-net"]),
         *("--bind", str(root), "/"),
         *(*_MOUNTS, *settings),
         *("--cap-drop", "ALL", *allowed),

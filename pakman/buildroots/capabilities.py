@@ -15,6 +15,7 @@ class Capability(IntEnum):
     CAP_KILL = 5
     CAP_SETGID = 6
     CAP_SETUID = 7
+    CAP_NET_BIND_SERVICE = 10
     CAP_SYS_CHROOT = 18
     CAP_SETFCAP = 31
 
@@ -35,3 +36,6 @@ PACKAGE = frozenset(
 
 INSTALL = PACKAGE | {Capability.CAP_SETGID, Capability.CAP_SETUID, Capability.CAP_SYS_CHROOT}
 """Root where apk installs: its scripts run in a chroot, and may become another user."""
+
+SERVICES = INSTALL | {Capability.CAP_KILL, Capability.CAP_NET_BIND_SERVICE}
+"""Root of a run root: it installs packages, and starts and ends the services in them."""

@@ -43,19 +43,19 @@ def find(env: Mapping[str, str]) -> Engine | None:
     return None
 
 
-def must_find(env: Mapping[str, str]) -> Engine:
-    """Return the engine that answers; raise UsageError where none does."""
+def must_find(env: Mapping[str, str], *, flag: str = "--build-root docker") -> Engine:
+    """Return the engine that answers; raise UsageError where none does: `flag` is what asks for one."""
     engine = find(env)
     if engine is not None:
         return engine
     installed = [name for name in _PROGRAMS if command.which(name, env) is not None]
     if not installed:
         raise UsageError(
-            "--build-root docker needs a container engine: neither docker nor podman is installed",
-            hint="install one of them, or leave --build-root out",
+            f"{flag} needs a container engine: neither docker nor podman is installed",
+            hint=f"install one of them, or leave {flag.partition(' ')[0]} out",
         )
     raise UsageError(
-        f"--build-root docker needs a container engine, and none answers `{installed[0]} version`",
+        f"{flag} needs a container engine, and none answers `{installed[0]} version`",
         hint="start it; is this user in the group docker, and does DOCKER_HOST, if set, name the right one?",
     )
 
@@ -69,8 +69,12 @@ def _answers(engine: Engine) -> bool:
         return False
 
 
-def image(engine: Engine, candidates: Sequence[str], on_warning: Callable[[str], None]) -> str:
+def image(
+    engine: Engine, candidates: Sequence[str], on_warning: Callable[[str], None], *, purpose: str = "build"
+) -> str:
     """Return the first image that is there or can be pulled; `on_warning` hears of those that cannot.
+
+    `purpose` is a verb: what the image is for, and a part of a flag's name.
 
     Not one that is there before one that has to be pulled: they need not be alike, and the user's own come first.
     Raises BuildError naming what was tried and why it failed.
@@ -86,8 +90,9 @@ def image(engine: Engine, candidates: Sequence[str], on_warning: Callable[[str],
         if name != candidates[-1]:
             on_warning(f"the image {failures[-1]} cannot be pulled: the next one is tried")
     raise BuildError(
-        f"no image to build in can be pulled: {'; '.join(failures) or 'the stack has none'}",
-        hint="check the network, or build in an Alpine root of your own: --build-root sandbox --rootfs FILE.tar.gz",
+        f"no image to {purpose} in can be pulled: {'; '.join(failures) or 'the stack has none'}",
+        hint=f"check the network, or {purpose} in an Alpine root of your own: "
+        f"--{purpose}-root sandbox --rootfs FILE.tar.gz",
     )
 
 

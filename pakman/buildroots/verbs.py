@@ -57,6 +57,11 @@ class Verbs(ABC):
         """Kill what a program has left in the root, and return when it is gone."""
 
     @property
+    def repositories(self) -> Sequence[tuple[str, ...]]:
+        """The sets of repositories that are asked; once packages have been added, the first is the one that serves."""
+        return self._repositories
+
+    @property
     def build_user_id(self) -> int:
         """The uid of the unprivileged user."""
         return self._ids[0]
