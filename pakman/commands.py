@@ -16,7 +16,7 @@ from pakman.errors import ManifestError, SigningError, UsageError
 
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
     from pakman.bucket import Bucket
-    from pakman.manifest import Manifest
+    from pakman.manifest import Manifest, Reading
     from pakman.outputs import Results
     from pakman.problems import Problem
     from pakman.progress import Level, Progress
@@ -58,6 +58,7 @@ def _command(argv: list[str], env: Env, results: Results | None) -> int:
         "generate": _generate,
         "build": _build,
         "push": _push,
+        "test": _test,
         "run": _run,
         "inspect": _inspect,
         "keygen": _keygen,
@@ -198,28 +199,42 @@ def _today() -> datetime.date:
     return datetime.datetime.now(datetime.UTC).date()
 
 
-def _valid(args: argparse.Namespace, env: Env, progress: Progress) -> Manifest:
-    """Return the manifest; raise ManifestError once its problems have been printed."""
-    from pakman import manifest, problems, settings
+def valid(args: argparse.Namespace, env: Env, progress: Progress) -> Reading:
+    """Return the manifest as it was read; raise ManifestError once its problems have been printed."""
+    from pakman import manifest, settings
 
     stacks = settings.read(args.file.parent).stacks
     reading = manifest.read(args.file, repository=_repository(args, env), today=_today(), stacks=stacks)
     if reading.problems:
         if args.results is not None:
             args.results.problems = _in_workspace(reading.problems, args.file, env)
-        if reports.in_github(env):
-            from pakman import github
-
-            progress.must_say(github.annotations(_in_workspace(reading.problems, args.file, env)).rstrip("\n"))
-        else:
-            progress.must_say(problems.text(reading.problems, reading.source))
+        show(reading.problems, reading.source, args.file, env, progress)
     if reading.manifest is None:
         raise _not_valid(args.file, reading.problems)
+    return reading
+
+
+def show(problems: Sequence[Problem], source: str, file: Path, env: Env, progress: Progress) -> None:
+    """Say what is wrong in a manifest, each with its place; in a GitHub job as annotations."""
+    if reports.in_github(env):
+        from pakman import github
+
+        progress.must_say(github.annotations(_in_workspace(problems, file, env)).rstrip("\n"))
+    else:
+        from pakman.problems import text
+
+        progress.must_say(text(problems, source))
+
+
+def _manifest(args: argparse.Namespace, env: Env, progress: Progress) -> Manifest:
+    found = valid(args, env, progress).manifest
+    if found is None:
+        raise ValueError("a manifest without problems has values")
     if args.architectures is not None:
         import dataclasses
 
-        return dataclasses.replace(reading.manifest, architectures=args.architectures)
-    return reading.manifest
+        return dataclasses.replace(found, architectures=args.architectures)
+    return found
 
 
 def progress_for(args: argparse.Namespace, env: Env, *, quiet_stdout: bool = False) -> Progress:
@@ -260,7 +275,7 @@ def _generate(args: argparse.Namespace, env: Env) -> int:
     from pakman import generate
 
     progress = progress_for(args, env)
-    manifest = _valid(args, env, progress)
+    manifest = _manifest(args, env, progress)
     project = _project(args, env, progress)
     recipe = generate.generate(manifest, project, args.file.absolute().parent, args.output)
     results_for(args).headline = f"{project.slug} {project.version}-r{project.release}: the recipe is in {args.output}"
@@ -302,7 +317,8 @@ def _reason(error: Exception) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else "it is not text"
 
 
-def _cache(args: argparse.Namespace, env: Env) -> Path:
+def cache(args: argparse.Namespace, env: Env) -> Path:
+    """Return the cache directory."""
     if args.cache_dir is not None:
         return Path(args.cache_dir).absolute()
     if env.get("XDG_CACHE_HOME"):
@@ -314,7 +330,7 @@ def built(args: argparse.Namespace, env: Env, progress: Progress, *, bucket: Buc
     """Validate and build; what could not go into `bucket` afterwards is refused before the build."""
     from pakman import build, stack_commands
 
-    manifest = _valid(args, env, progress)
+    manifest = _manifest(args, env, progress)
     manifest, stack = stack_commands.stack_to_build_for(args, env, manifest, _today(), on_notice=progress.notice)
     project = _project(args, env, progress)
     if args.results is not None:
@@ -338,7 +354,7 @@ def built(args: argparse.Namespace, env: Env, progress: Progress, *, bucket: Buc
         build_root=args.build_root,
         builder=args.builder,
         rootfs=args.rootfs,
-        cache=_cache(args, env),
+        cache=cache(args, env),
         key=key,
         stack=stack,
         progress=progress,
@@ -375,6 +391,12 @@ def _build(args: argparse.Namespace, env: Env) -> int:
     for package in repository.packages:
         print(f"{args.output / repository.arch / package.path.name} ({human_size(package.size)})")
     return 0
+
+
+def _test(args: argparse.Namespace, env: Env) -> int:
+    from pakman import test_commands
+
+    return test_commands.answer(args, env)
 
 
 def _push(args: argparse.Namespace, env: Env) -> int:

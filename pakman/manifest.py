@@ -12,6 +12,7 @@ from pakman import stack, validation
 from pakman.problems import Problem
 from pakman.stack import STACKS, Stack
 from pakman.validation.doubts import SERVICE_DEPENDENCIES as SERVICE_DEPENDENCIES
+from pakman.validation.yaml_tree import Node
 
 HOOKS = ("pre-install", "post-install", "pre-upgrade", "post-upgrade", "pre-deinstall", "post-deinstall")
 """The six suffixes of `install=` in an APKBUILD, and the keys of `hook`."""
@@ -146,6 +147,8 @@ class Reading:
     problems: tuple[Problem, ...]
     """Sorted by place."""
     source: str
+    root: Node | None = None
+    """Its values with their places; None where it is no YAML."""
 
 
 def read(file: Path, *, repository: str | None, today: datetime.date, stacks: Sequence[Stack] = STACKS) -> Reading:
@@ -154,7 +157,8 @@ def read(file: Path, *, repository: str | None, today: datetime.date, stacks: Se
     Raises UsageError where the file cannot be read. What only has to know what is wrong asks `pakman.validation`.
     """
     verdict = validation.validate(file, repository=repository, today=today, stacks=stacks)
-    return Reading(_manifest(verdict.data, stacks) if verdict.valid else None, verdict.problems, verdict.source)
+    found = _manifest(verdict.data, stacks) if verdict.valid else None
+    return Reading(found, verdict.problems, verdict.source, verdict.root)
 
 
 def main_kit(manifest: Manifest) -> Mapping[str, Any]:

@@ -158,6 +158,11 @@ def install_scripts(manifest: Manifest, name: str) -> tuple[RecipeFile, ...]:
     )
 
 
+def required_variables(manifest: Manifest) -> tuple[str, ...]:
+    """Return the variables without which the services do not start, and which nothing gives a value by itself."""
+    return _variables(manifest)[0]
+
+
 def own_programs(manifest: Manifest, name: str) -> tuple[str, ...]:
     """Return the programs that services and commands expect in the package itself, relative to /: var/lib/NAME/bin/web.
 

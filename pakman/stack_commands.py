@@ -52,6 +52,12 @@ def stack_named(
     return _choices(args, env, named, known).stack if named is not None else None
 
 
+def stack_of(args: argparse.Namespace, env: Mapping[str, str], name: str) -> Stack:
+    """Return the stack that packages were built for, with what is tried for it in order; raises UsageError."""
+    known = settings.read(args.file.parent)
+    return _choices(args, env, _known(name, known), known).stack
+
+
 def answer(args: argparse.Namespace, env: Mapping[str, str], today: datetime.date) -> str:
     """Return what `pakman stack list`, `inspect` or `suggest` prints; raises UsageError."""
     known = settings.read(Path())

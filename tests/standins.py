@@ -114,7 +114,16 @@ def _debian_tree(
 
 def nginx_repository(machine: Machine, cache: Path) -> str:
     """Give the machine a repository with nginx in it, and trust in its key; return what to say of it."""
-    folder = machine.path / "srv/mirror/x86_64"
+    key = nginx_packages(machine.path / "srv/mirror", cache)
+    (machine.path / "etc/apk/keys" / key.name).write_bytes(key.public_pem)
+    repositories = machine.path / "etc/apk/repositories"
+    repositories.write_text(f"{repositories.read_text()}/srv/mirror\n")
+    return "(nginx: Debian's, repacked)"
+
+
+def nginx_packages(repository: Path, cache: Path) -> signing.SigningKey:
+    """Make a repository with nginx in it; return the key that it is signed with."""
+    folder = repository / "x86_64"
     folder.mkdir(parents=True)
     key = signing.generate("mirror.rsa.pub")
     metadata = Metadata(
@@ -137,7 +146,4 @@ def nginx_repository(machine: Machine, cache: Path) -> str:
         threads=2,
     )
     write_index(folder / "APKINDEX.tar.gz", [package.path], key, "a stand-in for Alpine's mirror")
-    (machine.path / "etc/apk/keys" / key.name).write_bytes(key.public_pem)
-    repositories = machine.path / "etc/apk/repositories"
-    repositories.write_text(f"{repositories.read_text()}/srv/mirror\n")
-    return "(nginx: Debian's, repacked)"
+    return key

@@ -13,14 +13,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pakman", "errors", "version", "stack", "names"),
     (
         "problems", "validation", "manifest", "project", "repository", "templating", "service", "recipe", "apk",
-        "arguments", "references", "settings", "settings_file", "mirrors",
+        "arguments", "parsers", "references", "settings", "settings_file", "mirrors",
     ),
     (
         "command", "git", "detection", "scratch", "github", "inputs", "event", "trace", "signing", "snapshot",
-        "buildroots", "builders", "bucket", "download", "indexes", "inspect", "previous", "progress",
+        "buildroots", "runroots", "builders", "bucket", "download", "indexes", "inspect", "previous", "progress",
     ),
-    ("build", "generate", "online", "publish", "outputs", "stack_report"),
-    ("cli", "commands", "stack_commands", "reports", "shipping", "__main__"),
+    ("build", "checks", "test", "test_report", "generate", "online", "publish", "outputs", "stack_report"),
+    ("cli", "commands", "stack_commands", "test_commands", "reports", "shipping", "__main__"),
 )  # fmt: skip
 """Facts, values, effects, stories, doors: a module imports from its own layer and those above it in this list."""
 

@@ -1,0 +1,26 @@
+"""The manifest's own test, while the first service runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pakman.checks import Check, Subject, last_words, worth_reading
+from pakman.runroots import RunRoot
+
+SECONDS = 300.0
+
+
+def passes(root: RunRoot, subject: Subject) -> Iterator[Check]:
+    """Run `test.command` as root, under `sh -e`, where the manifest has one."""
+    command = getattr(getattr(subject.manifest, "test", None), "command", "")
+    if not command:
+        return
+    ran = root.run(f"cd /\nset -e\n{command}", SECONDS)
+    name = "the manifest's own test passes"
+    if ran.status == 0:
+        yield Check(name, "passed", ran.seconds, "test.command")
+        return
+    reason = f"it ended with exit status {ran.status}: {last_words(ran.lines)}"
+    if ran.status is None:
+        reason = f"it has not ended after {SECONDS:.0f} seconds"
+    yield Check(name, "failed", ran.seconds, "test.command", reason, worth_reading(ran.lines))

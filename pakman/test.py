@@ -1,0 +1,124 @@
+"""The package test, told in one function: a clean root, and the package's life in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+from pakman.buildroots.choice import is_release_of
+from pakman.checks import Check, Subject, install, own, remove, services, supplies, upgrade
+from pakman.checks.supplies import Supplies
+from pakman.errors import PackageTestError, UsageError
+from pakman.repository import Repository
+from pakman.runroots import RootEndedError, RunRoot, UntestableError
+from pakman.runroots.choice import Place
+from pakman.stack import Stack
+from pakman.test_report import Report
+
+
+def test(
+    subject: Subject, stack: Stack, find_place: Callable[[], Place], *, on_check: Callable[[Check], None]
+) -> Report:
+    """Install the package in a clean root, start, use, remove it; install an earlier one in another, upgrade, remove.
+
+    `on_check` hears of each check when it is done. What cannot be tested here is a check that was skipped, with the
+    reason; raises UsageError where what was asked for cannot be, and BuildError where a root cannot be made.
+    """
+    done: list[Check] = []
+    where = ""
+    try:
+        place = find_place()
+        for check in _lives(subject, stack, place):
+            # Known to be a place for tests by then.
+            where = place.name
+            done.append(check)
+            on_check(check)
+    except UntestableError as error:
+        reason = f"not tested: {error.message}"
+        done.append(Check("the package is tested", "skipped", reason=reason, lines=tuple(error.hint.splitlines())))
+        on_check(done[-1])
+    package = subject.package
+    return Report(package.name, package.version, subject.repository.arch, stack.name, where, tuple(done))
+
+
+def must_have_passed(report: Report) -> None:
+    """Raise PackageTestError where a check failed."""
+    failed = [check for check in report.checks if check.result == "failed"]
+    if failed:
+        more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+        raise PackageTestError(
+            f"{report.name} {report.version} fails its test: {failed[0].name}: {failed[0].reason}{more}",
+            hint="each failed check is listed above with the lines that were written",
+        )
+
+
+def of_this_machine(repositories: tuple[Repository, ...], machine: str) -> Repository | None:
+    """Return the repository whose packages run here; `machine` is the kernel's name of the architecture."""
+    arch = {"i386": "x86", "i686": "x86", "armv7l": "armv7", "armv8l": "armv7", "armv6l": "armhf"}.get(machine, machine)
+    return next((each for each in repositories if each.arch == arch and each.packages), None)
+
+
+def _lives(subject: Subject, stack: Stack, place: Place) -> Iterator[Check]:
+    with ExitStack() as supplied:
+        with place.run_root() as root:
+            _must_be_the_stack_s(root, stack, subject)
+            found = yield from supplies.found(place, root, subject, _packages(subject))
+            if found is None:
+                return
+            supplied.callback(found.close)
+            yield from _survived("the root survives what the package does", _first_life(root, subject, found))
+        if subject.previous is not None:
+            with place.run_root() as root:
+                yield from _survived("the root survives the upgrade", _second_life(root, subject, found))
+
+
+def _survived(name: str, life: Iterator[Check]) -> Iterator[Check]:
+    """Yield the checks of a life; where it takes the root along, the last of them says so."""
+    try:
+        yield from life
+    except RootEndedError as error:
+        yield Check(name, "failed", reason=error.message)
+
+
+def _first_life(root: RunRoot, subject: Subject, found: Supplies) -> Iterator[Check]:
+    """Installed where it never was before."""
+    if not (yield from supplies.brought(root, subject, found)):
+        return
+    root.run(f"{services.environment(subject)}\n{remove.noted(subject)}", install.SECONDS)
+    if not (yield from install.installed(root, subject)):
+        return
+    yield from services.all_run(root, subject)
+    yield from services.commands_run(root, subject)
+    yield from own.passes(root, subject)
+    yield remove.removed(root, subject, "")
+
+
+def _second_life(root: RunRoot, subject: Subject, found: Supplies) -> Iterator[Check]:
+    """Installed over an earlier version of itself."""
+    if subject.previous is None:
+        return
+    # They were installed once before, which has been said.
+    again = list(supplies.brought(root, subject, found))
+    if any(check.result != "passed" for check in again):
+        yield from again
+        return
+    root.run(f"{services.environment(subject)}\n{remove.noted(subject)}", install.SECONDS)
+    if (yield from upgrade.upgraded(root, subject, subject.previous)):
+        yield remove.removed(root, subject, "after the upgrade")
+
+
+def _packages(subject: Subject) -> tuple[str, ...]:
+    return tuple(getattr(getattr(subject.manifest, "test", None), "packages", ()))
+
+
+def _must_be_the_stack_s(root: RunRoot, stack: Stack, subject: Subject) -> None:
+    if not is_release_of(root.release, stack):
+        raise UntestableError(
+            f"the package is for {stack.name}, and the run root is Alpine {root.release}",
+            hint=f"have a Docker engine run, or give --rootfs an Alpine {stack.version} minirootfs",
+        )
+    if root.arch != subject.repository.arch:
+        raise UsageError(
+            f"the packages are for {subject.repository.arch}, and the run root is {root.arch}",
+            hint="test them on a machine of their architecture",
+        )

@@ -1,0 +1,74 @@
+"""`pakman test`: which package, which manifest, where; and what is said of it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pakman import commands, stack_commands, test
+from pakman.checks import Check, Subject
+from pakman.repository import Repository, read
+from pakman.runroots import choice
+from pakman.test_report import Report, text
+
+if TYPE_CHECKING:
+    from pakman.manifest import Reading
+    from pakman.progress import Progress
+    from pakman.stack import Stack
+
+Env = Mapping[str, str]
+
+
+def answer(args: argparse.Namespace, env: Env) -> int:
+    """Test what `pakman build` left in a directory."""
+    commands.become_root(args, env)
+    progress = commands.progress_for(args, env, quiet_stdout=args.format == "json")
+    repositories = read(args.directory)
+    reading = commands.valid(args, env, progress)
+    repository = test.of_this_machine(repositories, os.uname().machine)
+    if repository is None:
+        archs = ", ".join(each.arch for each in repositories)
+        progress.warning(f"nothing was tested: {args.directory} has packages for {archs}, and this is another machine")
+        return 0
+    report = tested(args, env, progress, repository, reading)
+    if args.format == "json":
+        print(report.to_json())
+    test.must_have_passed(report)
+    return 0
+
+
+def tested(args: argparse.Namespace, env: Env, progress: Progress, repository: Repository, reading: Reading) -> Report:
+    """Test a package and say all there is to say of it, as it happens; whether it may ship is the caller's to judge."""
+    if reading.manifest is None:
+        raise ValueError("the manifest is not valid")
+    stack = stack_commands.stack_of(args, env, repository.stack)
+    subject = Subject(repository, reading.manifest)
+
+    def on_check(check: Check) -> None:
+        progress.say(text(check))
+        if check.result != "passed":
+            for line in check.lines:
+                progress.line(line)
+
+    with progress.phase(f"Test of {subject.name} {subject.package.version}"):
+        report = test.test(subject, stack, lambda: _place(args, env, stack, progress), on_check=on_check)
+    if args.junit is not None:
+        report.write_junit(args.junit)
+    problems = report.problems(args.file, reading.root)
+    if problems:
+        commands.show(problems, reading.source, args.file, env, progress)
+    progress.must_say(report.sentence)
+    return report
+
+
+def _place(args: argparse.Namespace, env: Env, stack: Stack, progress: Progress) -> choice.Place:
+    return choice.place(
+        args.run_root,
+        stack,
+        archive=args.rootfs,
+        cache=commands.cache(args, env),
+        env=env,
+        on_warning=progress.warning,
+    )

@@ -1,0 +1,331 @@
+"""`pakman test`: every example passes; a broken package does not, and the manifest's line is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from pakman import cli, manifest, repository, signing, stack
+from pakman import test as package_test
+from pakman.checks import Check, Previous, Subject, install, services
+from pakman.runroots import choice
+from pakman.test_report import Report
+from tests.building import private_cache
+from tests.engine import Engine
+from tests.integration.conftest import CACHE
+from tests.manifests import TODAY
+from tests.standins import nginx_packages
+
+pytestmark = pytest.mark.alpine
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SECRET = "secret-seen-1"
+
+BASE = """\
+stack: alpine/3.23
+description: A shop
+license: MIT
+url: https://shop.example
+dependencies:
+  runtime: [curl]
+build:
+  destinations: [bin]
+run:
+  name: shop
+  services:
+    - name: web
+      binary: serve
+  commands:
+    - name: greet
+      binary: greet
+      call: hello
+kits:
+  - name: web
+    description: The shop
+    main: true
+    ports:
+      - {name: web, main: true, target: 8080}
+"""
+
+PROGRAMS = {
+    "serve": "exec nc -lk -p 8080 -e cat",
+    "greet": 'echo "$1, world"',
+}
+
+
+@dataclass(frozen=True)
+class Shop:
+    """An application in a folder of its own, built and tested as a user would."""
+
+    path: Path
+    cache: Path
+    key: Path
+    say: Callable[[], str]
+    """What was printed since it was asked last."""
+
+    def write(self, text: str, **programs: str) -> None:
+        (self.path / "instellar.yml").write_text(text)
+        (self.path / "bin").mkdir(exist_ok=True)
+        for name, script in {**PROGRAMS, **programs}.items():
+            (self.path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+            (self.path / "bin" / name).chmod(0o755)
+
+    def build(self, version: str = "1.1.0", output: str = "packages", name: str = "shop") -> Path:
+        argv = ["build", "--project", f"acme/{name}", "--package-version", version, "--package-release", "0"]
+        argv += ["--build-root", "sandbox", "--builder", "embedded", "--cache-dir", str(self.cache)]
+        argv += ["--signing-key", str(self.key)]
+        assert cli.main([*argv, "--output", output]) == 0, self.say()
+        self.say()
+        return self.path / output
+
+    def test(self, *words: str) -> tuple[int, str]:
+        argv = ["test", "packages", "--run-root", "sandbox", "--cache-dir", str(self.cache), *words]
+        status = cli.main(argv)
+        return status, self.say()
+
+    def report(self, previous: Previous | None = None, output: str = "packages") -> Report:
+        """Test it in this process."""
+        reading = manifest.read(self.path / "instellar.yml", repository=None, today=TODAY)
+        assert reading.manifest is not None
+        wanted = stack.find("alpine/3.23")
+        assert wanted is not None
+        subject = Subject(repository.read(self.path / output)[0], reading.manifest, previous)
+        place = partial(
+            choice.place, "sandbox", wanted, archive=None, cache=self.cache, env=os.environ, on_warning=print
+        )
+        return package_test.test(subject, wanted, place, on_check=print)
+
+
+@pytest.fixture
+def cache(alpine_pristine: Path, tmp_path: Path) -> Path:
+    return private_cache(tmp_path / "cache", alpine_pristine)
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return signing.keygen(tmp_path_factory.mktemp("key"), "acme-shop.rsa.pub")[0]
+
+
+@pytest.fixture
+def shop(
+    cache: Path, tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Shop:
+    (tmp_path / "shop").mkdir()
+    monkeypatch.chdir(tmp_path / "shop")
+    return Shop(tmp_path / "shop", cache, key, lambda: "".join(capfd.readouterr()))
+
+
+@pytest.fixture
+def mirrored(cache: Path, alpine_pristine: Path, tmp_path: Path) -> Iterator[None]:
+    """Have the cache's Alpine root trust a mirror on this machine, which has nginx, and know no other."""
+    (cache / "roots").unlink()
+    (cache / "roots").mkdir(mode=0o700)
+    root = cache / "roots" / alpine_pristine.name
+    subprocess.run(["cp", "-a", "--reflink=auto", str(alpine_pristine), str(root)], check=True)
+    key = nginx_packages(tmp_path / "mirror", CACHE)
+    (root / "etc/apk/keys" / key.name).write_bytes(key.public_pem)
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "mirror"))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        (root / "etc/apk/repositories").write_text(f"http://127.0.0.1:{server.server_port}\n")
+        yield
+        server.shutdown()
+        thread.join()
+
+
+def results(report: Report) -> dict[str, str]:
+    return {check.name: check.result for check in report.checks}
+
+
+def failures(report: Report) -> list[Check]:
+    return [check for check in report.checks if check.result != "passed"]
+
+
+@pytest.mark.parametrize("example", sorted(path.parent.name for path in EXAMPLES.glob("*/instellar.yml")))
+def test_every_example_passes_and_upgrades(
+    shop: Shop, example: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "static" in example:
+        request.getfixturevalue("mirrored")
+    shutil.copytree(EXAMPLES / example, shop.path, dirs_exist_ok=True)
+    old = shop.build("1.0.9", "../old", example)
+    shop.build("1.1.0", "../packages", example)
+    report = shop.report(Previous(old, tuple(old.glob("*.pub")), "1.0.9-r0"), "../packages")
+    assert failures(report) == []
+    assert report.result == "passed"
+    made = results(report)
+    assert "apk upgrades it from 1.0.9-r0 (shipped before)" in made
+    assert f"apk del {example} leaves nothing behind after the upgrade" in made
+    said = {name for name in made if "seconds later" in name or "answers on port" in name}
+    assert said == {
+        "hello-web": {"web starts and is up 3 seconds later", "web answers on port 8080"},
+        "notes": {
+            *("web starts and is up 3 seconds later", "web answers on port 8080"),
+            "reminder starts and is up 3 seconds later",
+        },
+    }.get(example, said)
+
+
+def at(text: str, words: str) -> str:
+    """Return line and column of words in a manifest, as a message has them."""
+    before = text[: text.index(words)]
+    return f"instellar.yml:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+
+
+def test_a_shop_passes_and_says_a_line_per_check(shop: Shop) -> None:
+    shop.write(BASE)
+    shop.build()
+    status, said = shop.test("--junit", "report.xml", "--format", "json")
+    assert status == 0
+    found = json.JSONDecoder().raw_decode(said)[0]
+    assert (found["result"], found["name"], found["where"]) == ("passed", "shop", "the sandbox")
+    assert [check["name"] for check in found["checks"]] == [
+        "shop's dependencies are installed",
+        "apk add shop installs it",
+        "every file is there with its owner and mode",
+        "the user and group shop are there",
+        "web starts and is up 3 seconds later",
+        "web answers on port 8080",
+        "web stops",
+        "rc-service shop greet runs",
+        "apk del shop leaves nothing behind",
+    ]
+    assert {check["result"] for check in found["checks"]} == {"passed"}
+    for check in found["checks"]:
+        assert f" s  {check['name']}" in said
+    suite = ET.parse(shop.path / "report.xml").getroot()[0]
+    assert (suite.tag, suite.attrib["tests"], suite.attrib["failures"]) == ("testsuite", "9", "0")
+    assert [case.attrib["name"] for case in suite] == [check["name"] for check in found["checks"]]
+
+
+SERVICE = "    - name: web\n      binary: serve\n"
+BROKEN = {
+    "a service that dies": (BASE, {"serve": "echo no database; exit 3"}, "name: web\n      binary", "no database"),
+    "a hook that fails": (
+        BASE.replace("kits:", "hook:\n  post-install: |\n    echo cannot >&2\n    exit 4\nkits:"),
+        {},
+        "post-install",
+        "cannot",
+    ),
+    "a file over another package's": (
+        BASE.replace(
+            "build:\n  destinations: [bin]\n",
+            'type: custom\npackage: |\n  install -Dm755 -t "$pkgdir"/var/lib/shop/bin bin/*\n'
+            '  install -Dm755 bin/greet "$pkgdir"/usr/bin/curl\n',
+        ),
+        {},
+        "package",
+        "/usr/bin/curl belongs to another package: curl-",
+    ),
+    "a wrong port": (BASE.replace("8080", "8081"), {}, "target: 8081", "it listens on 8080"),
+    "a command that is not there": (
+        BASE.replace("binary: greet", "path: /usr/bin\n      binary: greet"),
+        {},
+        "binary: greet",
+        "there is no such program",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_package_is_status_8_and_names_the_line(
+    shop: Shop, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, programs, place, reason = BROKEN[what]
+    shop.write(text, **programs)
+    shop.build()
+    monkeypatch.setattr(services, "_ELSEWHERE", 1)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    status, said = shop.test()
+    assert status == 8, said
+    _, line, column = at(text, place).split(":")
+    annotation = next(each for each in said.splitlines() if each.startswith(f"::error file=instellar.yml,line={line},"))
+    assert f"line={line},col={column},title=package-test::" in annotation
+    assert reason in annotation
+    assert "fails its test: " in said
+
+
+def test_a_hook_that_hangs_is_ended(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = BASE.replace("kits:", "hook:\n  post-install: |\n    sleep 300\nkits:")
+    shop.write(text)
+    shop.build()
+    monkeypatch.setattr(install, "SECONDS", 3)
+    status, said = shop.test()
+    assert status == 8
+    assert f"{at(text, 'post-install')}: error: apk add shop installs it: the post-install script has not ended" in said
+
+
+def test_what_a_service_needs_and_nobody_gives_is_not_tested(shop: Shop) -> None:
+    shop.write(BASE + "    variables:\n      - {key: SECRET, required: true}\n")
+    shop.build()
+    report = shop.report()
+    assert report.result == "passed"
+    assert [(check.name, check.result, check.reason) for check in failures(report)] == [
+        (name, "skipped", "not tested: SECRET has no value here; test.environment gives one")
+        for name in ("the services start", "rc-service shop greet runs")
+    ]
+
+
+def test_a_dependency_that_a_repository_does_not_have_is_a_failure(shop: Shop, mirrored: None) -> None:
+    del mirrored
+    text = BASE.replace("[curl]", "[curl, no-such-package]")
+    shop.write(text)
+    shop.build()
+    status, said = shop.test()
+    assert status == 8
+    place = at(text, "runtime")
+    assert f"{place}: error: shop's dependencies can be had: the package needs no-such-package, which Alpine" in said
+
+
+def test_dependencies_that_no_repository_serves_are_not_tested(shop: Shop) -> None:
+    shop.write(BASE.replace("[curl]", "[curl, no-such-package]"))
+    shop.build()
+    status, said = shop.test()
+    assert status == 0
+    assert "skipped" in said
+    assert "not tested: the package needs no-such-package, which the Alpine root does not have, and none of" in said
+
+
+def test_another_release_and_another_machine_are_not_tested(shop: Shop) -> None:
+    shop.write(BASE)
+    made = shop.build()
+    arch = os.uname().machine
+    file = made / arch / "packages.json"
+    file.write_text(file.read_text().replace("alpine/3.23", "alpine/3.22"))
+    status, said = shop.test()
+    assert status == 0
+    assert "not tested: the package is for alpine/3.22, and the run root is Alpine 3.23" in said
+    file.write_text(file.read_text().replace(f'"arch": "{arch}"', '"arch": "s390x"'))
+    status, said = shop.test()
+    assert status == 0
+    assert "nothing was tested: packages has packages for s390x" in said
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("example", ["hello-web", "notes"])
+def test_an_example_passes_in_its_run_image(
+    shop: Shop, example: str, docker_engine: Engine, alpine_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(EXAMPLES / example, shop.path, dirs_exist_ok=True)
+    monkeypatch.setenv("DOCKER_HOST", docker_engine.env["DOCKER_HOST"])
+    (shop.path / ".pakman.toml").write_text(f'[stacks."alpine/3.23"]\nrun-image = ["{alpine_image}"]\n')
+    shop.build(name=example)
+    status, said = shop.test("--run-root", "docker")
+    assert status == 0, said
+    assert f"apk del {example} leaves nothing behind" in said
