@@ -178,6 +178,12 @@ def _test(commands: _Commands) -> None:
     )
     command.add_argument("--project", metavar="OWNER/NAME", help=_PROJECT)
     _run_root_flags(command)
+    command.add_argument(
+        "--previous",
+        metavar="DIR|URL",
+        help="what to upgrade from: what `pakman build` left in a directory, or the address of an apk repository "
+        "(default: the same package, rebuilt under a lower version)",
+    )
     command.add_argument("--junit", metavar="FILE", type=Path, help="also write the checks as a JUnit file")
     command.add_argument(
         "--format", choices=("text", "json"), default="text", help="json: print the checks as JSON (default: text)"

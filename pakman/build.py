@@ -184,11 +184,9 @@ def _kept_on_failure(root: BuildRoot, *, keep: bool) -> Iterator[None]:
 
 def _write_index(repository: Repository, work: Path, key: SigningKey) -> None:
     """Write index, public key and packages.json beside the packages in `work`."""
-    stanzas = [index.package_stanza(work / package.path.name) for package in repository.packages]
-    # apk looks for a package in the directory that the index names; noarch ones lie beside the others.
-    local = [index.Stanza(each.text.replace("\nA:noarch\n", f"\nA:{repository.arch}\n", 1)) for each in stanzas]
+    packages = [work / package.path.name for package in repository.packages]
     description = f"{repository.owner}/{repository.project}"[: index.MAX_DESCRIPTION]
-    index.write_stanzas(work / INDEX_FILE, local, key, description)
+    index.write_local_index(work / INDEX_FILE, packages, key, description, repository.arch)
     with writing(work):
         (work / repository.key_name).write_bytes(key.public_pem)
         (work / MANIFEST_FILE).write_text(repository.to_json())

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 from pakman import repository as built
 from pakman import signing, version
-from pakman.apk.index import MAX_FILE, Index, Stanza, read_index, write_index
+from pakman.apk.index import MAX_FILE, Index, Stanza, read_index, write_local_index
 from pakman.apk.older import write_older
 from pakman.apk.output import writing
 from pakman.apk.read import read_control
@@ -217,7 +217,7 @@ def _package(stanza: Stanza, folder: Path, arch: str, source: str, fetch: Fetch)
 
 
 def _indexed(folder: Path, packages: Sequence[Path], found: str, key: signing.SigningKey, source: str) -> Previous:
-    write_index(folder / INDEX_FILE, packages, key, "previous")
+    write_local_index(folder / INDEX_FILE, packages, key, "previous", folder.name)
     public_key = folder.parent / key.name
     with writing(public_key):
         public_key.write_bytes(key.public_pem)

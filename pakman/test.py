@@ -62,7 +62,7 @@ def _lives(subject: Subject, stack: Stack, place: Place) -> Iterator[Check]:
     with ExitStack() as supplied:
         with place.run_root() as root:
             _must_be_the_stack_s(root, stack, subject)
-            found = yield from supplies.found(place, root, subject, _packages(subject))
+            found = yield from supplies.found(place, root, subject)
             if found is None:
                 return
             supplied.callback(found.close)
@@ -105,10 +105,6 @@ def _second_life(root: RunRoot, subject: Subject, found: Supplies) -> Iterator[C
     root.run(f"{services.environment(subject)}\n{remove.noted(subject)}", install.SECONDS)
     if (yield from upgrade.upgraded(root, subject, subject.previous)):
         yield remove.removed(root, subject, "after the upgrade")
-
-
-def _packages(subject: Subject) -> tuple[str, ...]:
-    return tuple(getattr(getattr(subject.manifest, "test", None), "packages", ()))
 
 
 def _must_be_the_stack_s(root: RunRoot, stack: Stack, subject: Subject) -> None:

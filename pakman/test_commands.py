@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pakman import commands, stack_commands, test
+from pakman import commands, previous, stack_commands, test
 from pakman.checks import Check, Subject
 from pakman.repository import Repository, read
 from pakman.runroots import choice
@@ -15,6 +19,7 @@ from pakman.test_report import Report, text
 
 if TYPE_CHECKING:
     from pakman.manifest import Reading
+    from pakman.previous import Previous
     from pakman.progress import Progress
     from pakman.stack import Stack
 
@@ -32,19 +37,29 @@ def answer(args: argparse.Namespace, env: Env) -> int:
         archs = ", ".join(each.arch for each in repositories)
         progress.warning(f"nothing was tested: {args.directory} has packages for {archs}, and this is another machine")
         return 0
-    report = tested(args, env, progress, repository, reading)
+    chosen = partial(previous.choose, repository, args.previous, clock=time.monotonic, on_warning=progress.warning)
+    report = tested(args, env, progress, repository, reading, chosen)
     if args.format == "json":
         print(report.to_json())
     test.must_have_passed(report)
     return 0
 
 
-def tested(args: argparse.Namespace, env: Env, progress: Progress, repository: Repository, reading: Reading) -> Report:
-    """Test a package and say all there is to say of it, as it happens; whether it may ship is the caller's to judge."""
+def tested(
+    args: argparse.Namespace,
+    env: Env,
+    progress: Progress,
+    repository: Repository,
+    reading: Reading,
+    find_previous: Callable[[Path], Previous],
+) -> Report:
+    """Test a package and say all there is to say of it, as it happens; whether it may ship is the caller's to judge.
+
+    `find_previous` puts an earlier version into a directory.
+    """
     if reading.manifest is None:
         raise ValueError("the manifest is not valid")
     stack = stack_commands.stack_of(args, env, repository.stack)
-    subject = Subject(repository, reading.manifest)
 
     def on_check(check: Check) -> None:
         progress.say(text(check))
@@ -52,7 +67,12 @@ def tested(args: argparse.Namespace, env: Env, progress: Progress, repository: R
             for line in check.lines:
                 progress.line(line)
 
-    with progress.phase(f"Test of {subject.name} {subject.package.version}"):
+    package = repository.packages[0]
+    with (
+        progress.phase(f"Test of {package.name} {package.version}"),
+        tempfile.TemporaryDirectory(prefix="pakman-") as folder,
+    ):
+        subject = Subject(repository, reading.manifest, find_previous(Path(folder)))
         report = test.test(subject, stack, lambda: _place(args, env, stack, progress), on_check=on_check)
     if args.junit is not None:
         report.write_junit(args.junit)

@@ -76,6 +76,16 @@ def write_index(path: Path, packages: Iterable[Path], key: Signer, description: 
     write_stanzas(path, (package_stanza(package) for package in packages), key, description)
 
 
+def write_local_index(path: Path, packages: Iterable[Path], key: Signer, description: str, arch: str) -> None:
+    """Write a signed index of package files that all lie in the directory of one architecture; raises as write_index.
+
+    apk looks for a package in the directory that the index names: noarch ones lie beside the others.
+    """
+    stanzas = (package_stanza(package) for package in packages)
+    local = (Stanza(each.text.replace("\nA:noarch\n", f"\nA:{arch}\n", 1)) for each in stanzas)
+    write_stanzas(path, local, key, description)
+
+
 def write_stanzas(path: Path, stanzas: Iterable[Stanza], key: Signer, description: str) -> None:
     """Write a signed index, sorted by name, version and checksum; the same stanzas are the same bytes.
 

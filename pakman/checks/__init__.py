@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 from pakman import manifest as manifests
@@ -14,6 +13,7 @@ from pakman import service
 from pakman.apk.package import Package
 from pakman.apk.read import Control, read_control
 from pakman.manifest import Manifest
+from pakman.previous import Previous
 from pakman.repository import Repository
 
 Result = Literal["passed", "failed", "warning", "skipped"]
@@ -37,20 +37,6 @@ class Check:
 
 Checks = Generator[Check, None, bool]
 """Yields checks as they are done; returns whether the package's life can go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Previous:
-    """An earlier version to upgrade from."""
-
-    directory: Path
-    """An apk repository: below it are <arch>/APKINDEX.tar.gz and the packages."""
-    keys: tuple[Path, ...]
-    """The public keys that it is signed with; each has the name that it must have in /etc/apk/keys."""
-    version: str
-    """With its release: 1.2.2-r7."""
-    is_rebuilt: bool = False
-    """Whether it is the very package under test, under a lower version."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +65,11 @@ class Subject:
         return read_control(self.package.path)
 
     @property
-    def environment(self) -> dict[str, str]:
-        """What an administrator would write into /etc/NAME/env, as the manifest's `test` has it."""
-        return dict(getattr(getattr(self.manifest, "test", None), "environment", {}))
-
-    @property
     def missing_variables(self) -> tuple[str, ...]:
         """The variables that the services need, and that nobody has given for the test."""
-        return tuple(key for key in service.required_variables(self.manifest) if key not in self.environment)
+        return tuple(
+            key for key in service.required_variables(self.manifest) if key not in self.manifest.test.environment
+        )
 
     @property
     def services(self) -> tuple[manifests.Service, ...]:
@@ -103,7 +86,7 @@ class Subject:
         return "package" if self.manifest.package is not None else "build.destinations"
 
 
-_NOISE = ("needs non existent service", "Caching service dependencies", "cgroup")
+_NOISE = ("WARNING: opening ", "needs non existent service", "Caching service dependencies", "cgroup")
 
 
 def worth_reading(lines: Sequence[str], most: int = 15) -> tuple[str, ...]:

@@ -52,7 +52,9 @@ def needs_variables(subject: Subject) -> str:
     return f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no value here; test.environment gives one"
 
 
-_SCRIPT_FAILED = re.compile(r"ERROR: (\S+)\.((?:pre|post)-(?:install|upgrade|deinstall)): (?:script )?(.*)")
+_SCRIPT_FAILED = re.compile(
+    r"ERROR: (?:lib/apk/exec/)?(\S+)\.((?:pre|post)-(?:install|upgrade|deinstall)): (?:script )?(.*)"
+)
 _RUNS = re.compile(r".*Executing (\S+)\.((?:pre|post)-(?:install|upgrade|deinstall))$")
 _OVERWRITES = re.compile(r"ERROR: \S+: trying to overwrite (\S+) owned by (\S+?)\.?$")
 
@@ -82,7 +84,7 @@ def hooks_run(lines: Sequence[str], name: str) -> list[str]:
 
 def _said(ran: Ran) -> tuple[str, ...]:
     """Return what the hooks have said, between apk's own lines."""
-    return worth_reading([line for line in ran.lines if not re.match(r"\([ 0-9/]+\) |OK: |WARNING: opening ", line)])
+    return worth_reading([line for line in ran.lines if not re.match(r"\([ 0-9/]+\) |OK: ", line)])
 
 
 def _files_are_there(root: RunRoot, subject: Subject) -> Check:

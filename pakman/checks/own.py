@@ -12,7 +12,7 @@ SECONDS = 300.0
 
 def passes(root: RunRoot, subject: Subject) -> Iterator[Check]:
     """Run `test.command` as root, under `sh -e`, where the manifest has one."""
-    command = getattr(getattr(subject.manifest, "test", None), "command", "")
+    command = subject.manifest.test.command
     if not command:
         return
     ran = root.run(f"cd /\nset -e\n{command}", SECONDS)

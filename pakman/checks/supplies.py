@@ -47,11 +47,9 @@ class Supplies:
             self.downloaded.close()
 
 
-def found(
-    place: Place, root: RunRoot, subject: Subject, extra: tuple[str, ...]
-) -> Generator[Check, None, Supplies | None]:
-    """Find what the package depends on, and `extra` packages; return None where that cannot be had."""
-    words = (*_words(subject), *extra)
+def found(place: Place, root: RunRoot, subject: Subject) -> Generator[Check, None, Supplies | None]:
+    """Find what the package, and the manifest's own test, depend on; return None where that cannot be had."""
+    words = _words(subject)
     if not words:
         return Supplies(words)
     quoted = " ".join(map(sh, words))
@@ -108,7 +106,7 @@ def _of_test(error: BuildError) -> str:
 
 
 def _words(subject: Subject) -> tuple[str, ...]:
-    """Return what the packages depend on beside each other, and what every machine with services has."""
+    """Return what the packages depend on beside each other, what machines with services have, what the test adds."""
     files = [package.path for package in subject.repository.packages]
     if subject.previous is not None:
         files += sorted((subject.previous.directory / subject.repository.arch).glob("*.apk"))
@@ -116,6 +114,7 @@ def _words(subject: Subject) -> tuple[str, ...]:
     found = [word for file in files for word in read_control(file).metadata.depends]
     if f"{subject.name}-openrc" in own:
         found.append("openrc")
+    found += subject.manifest.test.packages
     return tuple(dict.fromkeys(word for word in found if word[0] != "!" and dependency_name(word) not in own))
 
 
@@ -149,5 +148,4 @@ def _files(subject: Subject) -> Iterator[tuple[str, Path | None]]:
         for path in sorted((previous.directory / repository.arch).glob("*")):
             if path.suffix == ".apk" or path.name == repository.index.name:
                 yield f"pakman/old/{repository.arch}/{path.name}", path
-        for key in previous.keys:
-            yield f"etc/apk/keys/{key.name}", key
+        yield f"etc/apk/keys/{previous.public_key.name}", previous.public_key

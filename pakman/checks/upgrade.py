@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pakman.checks import Check, Checks, Previous, Subject, last_words, sh, worth_reading
+from pakman.checks import Check, Checks, Subject, last_words, sh, worth_reading
 from pakman.checks.install import SECONDS, hooks_run, why_apk_failed
 from pakman.checks.services import environment, pid, start
 from pakman.checks.supplies import NEW, OLD, serving
+from pakman.previous import Previous
 from pakman.runroots import RunRoot
 
 _DATA = ".pakman-test"
@@ -14,7 +15,7 @@ _WAIT = 60.0
 
 def upgraded(root: RunRoot, subject: Subject, previous: Previous) -> Checks:
     """Install the previous version, live in it, upgrade; return whether there is anything to remove afterwards."""
-    which = f"{previous.version} ({'this package under a lower version' if previous.is_rebuilt else 'shipped before'})"
+    which = f"{previous.version} ({'shipped before' if previous.source else 'itself under a lower version'})"
     script = f"""
         {environment(subject)}
         {serving(OLD)}
