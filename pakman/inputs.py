@@ -66,11 +66,14 @@ def command_line(inputs: Mapping[str, str]) -> list[str]:
         words.append(f"./{inputs['config']}" if inputs["config"].startswith("-") else inputs["config"])
     if chosen in _OUTPUT:
         words.append(f"--output={_OUTPUT[chosen]}")
+    known = arguments.flags(chosen)
     for flag, takes_value in _flags(chosen).items():
         if flag in inputs and takes_value:
             words.append(f"--{flag}={inputs[flag]}")
         elif flag in inputs and _is_true(flag, inputs[flag]):
             words.append(f"--{flag}")
+        elif flag in inputs and f"no-{flag}" in known:
+            words.append(f"--no-{flag}")
     return words
 
 
@@ -173,6 +176,7 @@ def _is_true(name: str, value: str) -> bool:
 NAMES = (
     "command", "config", "working-directory", "stack", "package-version", "package-release", "project", "architectures",
     "signing-key", "bucket", "prefix", "endpoint-url", "region", "access-key-id", "secret-access-key", "session-token",
-    "addressing-style", "public-url", "build-root", "builder", "cache-dir", "dry-run", "log-level",
+    "addressing-style", "public-url", "build-root", "builder", "test", "run-root", "cache-dir", "dry-run",
+    "log-level",
 )  # fmt: skip
 """All inputs, in the order of action.yml."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # they bring all of S3 along, which a build does not need
     from pakman.publish import Publication
     from pakman.repository import Repository
 
+if TYPE_CHECKING:
+    from pakman.test_report import Report
+
 _LEFT_OUT = "this machine's is not among the architectures to build for"
 
 
@@ -39,6 +42,12 @@ class Results:
     publication: Publication | None = None
     plan: Publication | None = None
     """What a dry run would have made of it."""
+    report: Report | None = None
+    """What the package test came to."""
+    report_file: Path | None = None
+    """The same as a JUnit file."""
+    untested: str = ""
+    """Why there was no package test."""
     skipped: str = ""
     """Why something that was asked for was not done."""
     warnings: list[str] = field(default_factory=list)
@@ -72,7 +81,14 @@ class Results:
                 "public-key-path": self.publication.public_key_path,
                 "public-key-url": self.publication.public_key_url,
             }
-        return {**found, "skipped": self.skipped or self._left_out()}
+        return {**found, **self._tested(), "skipped": self.skipped or self._left_out()}
+
+    def _tested(self) -> dict[str, str]:
+        if self.report is None:
+            return {"test-result": "skipped", "test-skipped": self.untested} if self.untested else {}
+        reasons = dict.fromkeys(check.reason for check in self.report.checks if check.result == "skipped")
+        file = {"test-report": self._relative(self.report_file)} if self.report_file is not None else {}
+        return {"test-result": self.report.result, **file, "test-skipped": "\n".join(reasons)}
 
     def summary(self) -> str:
         """Return the step's summary in Markdown."""
@@ -89,10 +105,17 @@ class Results:
             warnings=self.warnings,
             problems=self.problems,
             facts=facts,
+            checks=self._checks(),
             stored=self._stored(),
             install=self._install(),
             error=self.error,
         )
+
+    def _checks(self) -> list[tuple[str, str, float, str]]:
+        """Return the result, the name, the seconds and the reason of each check of the package test."""
+        if self.report is None:
+            return [("skipped", "the package test", 0.0, self.untested)] if self.untested else []
+        return [(check.result, check.name, check.seconds, check.reason) for check in self.report.checks]
 
     def _stored(self) -> list[tuple[str, str]]:
         """Return what became of each object, and its key."""

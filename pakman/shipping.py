@@ -11,12 +11,15 @@ from pakman.errors import SigningError
 
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
     from pakman.bucket import Bucket
+    from pakman.manifest import Reading
     from pakman.outputs import Results
     from pakman.progress import Progress
     from pakman.publish import Publication
     from pakman.repository import Repository
 
 Env = Mapping[str, str]
+
+REPORT_FILE = "test-report.xml"
 
 
 def push(args: argparse.Namespace, env: Env) -> int:
@@ -58,10 +61,15 @@ def run(args: argparse.Namespace, env: Env) -> int:
             args.signing_key, env = None, {**env, "PAKMAN_SIGNING_KEY": ""}
         else:
             bucket = _ready(args, env)
-    repository = commands.built(args, env, progress, bucket=bucket)
+    reading = commands.valid(args, env, progress)
+    repository = commands.built(args, env, progress, reading, bucket=bucket)
     results.repositories = (repository,)
     if not repository.packages:
         return 0  # the build has said why
+    if args.test:
+        _must_pass(args, env, progress, results, repository, reading, bucket)
+    else:
+        results.untested = "--no-test, or the input test, leaves it out"
     if bucket is not None:
         publication = _pushed((repository,), bucket, progress, results, dry_run=args.dry_run)
         if not args.dry_run:
@@ -69,6 +77,32 @@ def run(args: argparse.Namespace, env: Env) -> int:
     elif args.bucket is None:
         progress.notice(f"nothing was pushed: no --bucket was given; the packages are in {args.output}")
     return 0
+
+
+def _must_pass(
+    args: argparse.Namespace,
+    env: Env,
+    progress: Progress,
+    results: Results,
+    repository: Repository,
+    reading: Reading,
+    bucket: Bucket | None,
+) -> None:
+    """Raise PackageTestError where the package fails its test; what cannot be tested has been said, and may ship."""
+    from functools import partial
+
+    from pakman import previous, test, test_commands
+
+    earlier = (
+        partial(previous.rebuilt, repository)
+        if bucket is None
+        else partial(previous.in_bucket, repository, bucket, on_warning=progress.warning)
+    )
+    # Beside packages.json, which says what is pushed.
+    args.junit = repository.manifest_file.with_name(REPORT_FILE)
+    results.report = test_commands.tested(args, env, progress, repository, reading, earlier)
+    results.report_file = args.junit
+    test.must_have_passed(results.report)
 
 
 def _ready(args: argparse.Namespace, env: Env) -> Bucket:

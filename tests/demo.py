@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from xml.etree import ElementTree
 
 from pakman.buildroots import rootfs
 from pakman.progress import human_size
@@ -82,8 +83,8 @@ class Demo:
         self.run(*git, "commit", "--quiet", "--allow-empty", "--message", tag, cwd=source)
         self.run(*git, "tag", tag, cwd=source)
 
-    def ship(self, source: Path) -> dict[str, str]:
-        """Let `pakman run` build and push a checkout; return its step outputs and the packages' sizes as text."""
+    def ship(self, source: Path, *, is_tested: bool = False) -> dict[str, str]:
+        """Let `pakman run` build, test where that is wanted, and push a checkout; return its step outputs."""
         outputs = self.folder / f"{source.name}.outputs"
         outputs.unlink(missing_ok=True)
         self.run(
@@ -91,6 +92,7 @@ class Demo:
             "--output", str(self.folder / "packages" / source.name),
             "--build-root", "sandbox", "--builder", "embedded", "--cache-dir", str(CACHE),
             "--signing-key", str(self.folder / f"acme-{source.name}.rsa"),
+            *(["--run-root", "sandbox"] if is_tested else ["--no-test"]),
             cwd=source, GITHUB_OUTPUT=str(outputs), **self.server.env,
         )  # fmt: skip
         return parsed(outputs.read_text())
@@ -119,6 +121,12 @@ def sizes(outputs: dict[str, str]) -> str:
     """Return `name-version (size)` of each package."""
     packages = json.loads(outputs["packages"])
     return ", ".join(f"{package['name']}-{package['version']} ({human_size(package['size'])})" for package in packages)
+
+
+def checks(folder: Path) -> str:
+    """Return how many checks a package has passed before it was pushed."""
+    suite = ElementTree.parse(folder / "test-report.xml").getroot()
+    return f"{suite.get('tests')} checks, {suite.get('failures')} failures"
 
 
 def trust(machine: Machine, outputs: dict[str, str]) -> None:
@@ -156,9 +164,10 @@ def story(demo: Demo) -> str:
     demo.run(str(Path(sys.executable).parent / "s5cmd"), "--endpoint-url", demo.server.endpoint, "mb", "s3://demo",
              cwd=demo.folder, **demo.server.env)  # fmt: skip
     web, static = demo.checkout("hello-web"), demo.checkout("hello-static")
-    with demo.step("pakman run: hello-web 1.0.0 to the bucket") as said:
-        first = demo.ship(web)
-        said.append(sizes(first))
+    with demo.step("pakman run: hello-web 1.0.0, tested, to the bucket") as said:
+        first = demo.ship(web, is_tested=True)
+        said += [sizes(first), checks(web.parent / "packages/hello-web" / first["arch"])]
+        expect("passed", of=first["test-result"])
     with demo.step("pakman run: hello-static 1.0.0 to the bucket") as said:
         site = demo.ship(static)
         said.append(sizes(site))

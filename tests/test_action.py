@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from pakman import arguments, inputs, outputs
+from pakman.checks import Check
 from pakman.publish import Publication
+from pakman.test_report import Report
 from tests.repositories import repository
 
 TOP = Path(__file__).parents[1]
@@ -22,7 +24,7 @@ def test_inputs_are_the_flags_of_the_command_line() -> None:
     assert tuple(ACTION["inputs"]) == inputs.NAMES
     assert set(ACTION["inputs"]) - FLAGS == {"command", "config", *inputs.SECRETS} - {"signing-key"}
     # What is no input: what is of no use in a job, what the entrypoint says itself, what .pakman.toml is for.
-    said_elsewhere = {"help", "format", "output", "keep", "rootfs", "mirror", "build-image", "online"}
+    said_elsewhere = {"help", "format", "output", "keep", "rootfs", "mirror", "build-image", "online", "no-test"}
     assert FLAGS - set(ACTION["inputs"]) == said_elsewhere
 
 
@@ -60,6 +62,8 @@ def test_outputs_are_what_a_run_writes(tmp_path: Path) -> None:
         workspace=tmp_path,
         repositories=(repository(tmp_path / "packages", {"notes": b"any"}),),
         publication=Publication("path", "url", "path", "url", (), ()),
+        report=Report("notes", "1.0.0-r0", "x86_64", "alpine/3.23", "the sandbox", (Check("it installs", "passed"),)),
+        report_file=tmp_path / "packages/x86_64/test-report.xml",
     )
     assert set(results.outputs()) == set(ACTION["outputs"])
 

@@ -49,6 +49,9 @@ def test_names_keep_their_hyphens_and_values_lose_white_space_around_them() -> N
         ({"project": "--keep"}, "run --output=packages --project=--keep"),
         ({"dry_run": "True"}, "run --output=packages --dry-run"),
         ({"dry_run": "FALSE"}, "run --output=packages"),
+        ({"test": "false"}, "run --output=packages --no-test"),
+        ({"test": "true", "run_root": "docker"}, "run --output=packages --test --run-root=docker"),
+        ({"command": "build", "test": "false"}, "build --output=packages"),
         (
             {"architectures": "x86_64,\naarch64", "working_directory": "a"},
             "run --output=packages --working-directory=a '--architectures=x86_64,\naarch64'",
@@ -62,7 +65,7 @@ def test_inputs_are_flags(given: dict[str, str], expected: str) -> None:
 def test_every_command_line_is_one_that_the_parser_takes() -> None:
     values = dict.fromkeys(inputs.NAMES, "x") | {
         "architectures": "x86_64 aarch64", "addressing-style": "path", "build-root": "sandbox", "builder": "embedded",
-        "dry-run": "true", "log-level": "debug",
+        "dry-run": "true", "log-level": "debug", "test": "false", "run-root": "sandbox",
     }  # fmt: skip
     for command in inputs.COMMANDS:
         args = arguments.parser().parse_args(inputs.command_line(values | {"command": command}))
@@ -75,6 +78,7 @@ def test_every_command_line_is_one_that_the_parser_takes() -> None:
     [
         ({"command": "all"}, "the input command: expected one of run, validate, generate, build, push, but got 'all'"),
         ({"dry_run": "yes"}, "the input dry-run: expected true or false, but got 'yes'"),
+        ({"test": "no"}, "the input test: expected true or false, but got 'no'"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_none_says_what_was_expected(given: dict[str, str], sentence: str) -> None:

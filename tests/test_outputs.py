@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from pakman import outputs
+from pakman.checks import Check
 from pakman.errors import BuildError
 from pakman.problems import Problem
 from pakman.publish import Publication
+from pakman.test_report import Report
 from tests.repositories import repository
 
 PUBLICATION = Publication("deployments/x", "https://s3.example/x", "keys/y", "https://s3.example/y", (), ())
@@ -72,3 +74,50 @@ def test_a_summary_of_many_objects_and_problems_stays_below_what_github_takes(tm
     assert len(said.encode()) < 128 * 1024
     assert said.count("- and 4800 more\n") == 2
     assert "- `instellar.yml:1:1` error: \\*No.\\* (do \\| so)\n" in said
+
+
+def report(*checks: Check) -> Report:
+    return Report("notes", "1.0.0-r0", "x86_64", "alpine/3.23", "the sandbox", checks)
+
+
+def test_a_test_that_passed_is_a_folded_table(tmp_path: Path) -> None:
+    made = report(Check("apk add installs it", "passed", 1.25), Check("it is removed", "passed", 0.5))
+    results = outputs.Results(workspace=tmp_path, report=made, report_file=tmp_path / "packages/x86_64/report.xml")
+    assert results.outputs() == {
+        "test-result": "passed",
+        "test-report": "packages/x86_64/report.xml",
+        "test-skipped": "",
+        "skipped": "",
+    }
+    assert (
+        "<details><summary>Package test: all 2 checks passed</summary>\n\n"
+        "| Result | Check | Time |\n|---|---|--:|\n"
+        "| passed | apk add installs it | 1.2 s |\n| passed | it is removed | 0.5 s |\n\n</details>\n"
+    ) in results.summary()
+
+
+def test_a_test_that_failed_or_could_not_be_made_is_a_table_that_is_seen(tmp_path: Path) -> None:
+    made = report(
+        Check("the service web starts", "failed", 3, reason="it ended | with `1`"),
+        Check("migrate runs", "skipped", reason="DATABASE_URL is missing"),
+        Check("console runs", "skipped", reason="DATABASE_URL is missing"),
+        Check("it is removed", "skipped", reason="it never came"),
+    )
+    results = outputs.Results(workspace=tmp_path, report=made)
+    assert results.outputs()["test-result"] == "failed"
+    assert results.outputs()["test-skipped"] == "DATABASE_URL is missing\nit never came"
+    assert "details" not in results.summary()
+    assert "| failed | the service web starts: it ended \\| with \\`1\\` | 3.0 s |\n" in results.summary()
+
+
+def test_a_test_that_was_not_wanted_is_told(tmp_path: Path) -> None:
+    results = outputs.Results(workspace=tmp_path, untested="--no-test")
+    assert results.outputs() == {"test-result": "skipped", "test-skipped": "--no-test", "skipped": ""}
+    assert "| skipped | the package test: --no-test | 0.0 s |\n" in results.summary()
+
+
+def test_a_test_of_many_checks_stays_below_what_github_takes(tmp_path: Path) -> None:
+    made = report(*(Check(f"command {number} runs", "failed", reason="no " * 50) for number in range(5000)))
+    said = outputs.Results(workspace=tmp_path, report=made).summary()
+    assert len(said.encode()) < 128 * 1024
+    assert "| | and 4800 more | |\n" in said

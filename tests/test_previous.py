@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pakman import previous
-from pakman.apk.index import read_index, write_index
+from pakman.apk.index import read_index, write_index, write_local_index
 from pakman.apk.read import read_control
 from pakman.apk.signature import signed_by
 from pakman.errors import UsageError
@@ -40,12 +40,12 @@ def repository(
     tree = small_tree(directory.with_name(f"{directory.name}.tree") / version)
     made = []
     for name in ("shop", "shop-openrc"):
-        metadata = replace(METADATA, pkgname=name, pkgver=version, arch=arch)
+        metadata = replace(METADATA, pkgname=name, pkgver=version, arch="noarch" if "-" in name else arch)
         made.append(pack(folder / f"{name}-{version}.apk", tree, metadata=metadata, signed_by=signer))
     for name, other in (further or {}).items():
         metadata = replace(METADATA, pkgname=name, pkgver=other, arch=arch)
         pack(folder / f"{name}-{other}.apk", tree, metadata=metadata, signed_by=signer)
-    write_index(folder / "APKINDEX.tar.gz", folder.glob("*.apk"), signer, "tests")
+    write_local_index(folder / "APKINDEX.tar.gz", folder.glob("*.apk"), signer, "tests", arch)
     (directory / signer.name).write_bytes(signer.public_pem)
     built = Repository(
         directory, arch, "acme", "Shop", "shop", commit, "alpine/3.23", signer.name, packages=tuple(made)

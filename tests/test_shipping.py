@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from pakman import arguments, bucket, cli, command, commands
+from pakman import arguments, bucket, cli, command, commands, test_commands
 from pakman.buildroots import unprivileged
+from pakman.checks import Check, Result
 from pakman.repository import Repository
+from pakman.test_report import Report
 from tests.repositories import repository
 from tests.test_github import parse_outputs
 
@@ -54,7 +56,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
     """What a build was asked for, in place of one."""
     asked: list[dict[str, Any]] = []
 
-    def build(_args: object, env: dict[str, str], _progress: object, *, bucket: object = None) -> Repository:
+    def build(_args: object, env: dict[str, str], _progress: object, _: object, *, bucket: object = None) -> Repository:
         asked.append({"ships": bucket is not None, "key": env.get("PAKMAN_SIGNING_KEY", "")})
         return repository(tmp_path / "packages", {"notes": b"any"})
 
@@ -65,6 +67,41 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
 @pytest.fixture(autouse=True)
 def _root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "become_root", lambda _args, _env: None)
+
+
+@pytest.fixture(autouse=True)
+def tested(monkeypatch: pytest.MonkeyPatch) -> dict[str, Result]:
+    """What a package test comes to, in place of one: `result`."""
+    outcome: dict[str, Result] = {"result": "passed"}
+
+    def test(*_: object) -> Report:
+        check = Check("it runs", outcome["result"], reason="DATABASE_URL is missing")
+        return Report("notes", "1.0.0-r0", "x86_64", "alpine/3.23", "", (check,))
+
+    monkeypatch.setattr(test_commands, "tested", test)
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("result", "flags", "status", "told", "why"),
+    [
+        ("passed", [], 0, "passed", ""),
+        ("warning", [], 0, "passed", ""),
+        ("skipped", [], 0, "skipped", "DATABASE_URL is missing"),
+        ("failed", [], 8, "failed", ""),
+        ("failed", ["--no-test"], 0, "skipped", "--no-test, or the input test, leaves it out"),
+    ],
+)
+def test_a_package_that_fails_its_test_ends_the_run(
+    job: Job, built: list[dict[str, Any]], tested: dict[str, Result], result: Result, flags: list[str], status: int,
+    told: str, why: str,
+) -> None:  # fmt: skip
+    tested["result"] = result
+    ended, outputs, summary = job("run", *flags)
+    assert len(built) == 1
+    assert (ended, outputs["test-result"], outputs["test-skipped"]) == (status, told, why)
+    assert ("| failed | it runs: DATABASE" in summary) == (status == 8)
+    assert summary.startswith("## pakman failed\n\n**notes 1.0.0-r0 fails its test: it runs: ") == (status == 8)
 
 
 @pytest.mark.parametrize("secrets", [{}, {"PAKMAN_SIGNING_KEY": "a key"}, KEYS, {"AWS_ACCESS_KEY_ID": "a variable"}])

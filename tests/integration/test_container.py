@@ -34,8 +34,8 @@ build:
     {command}
   destinations: [app]
 """
-BUILD = {} if os.environ.get("PAKMAN_TEST_ABUILD_IMAGE") else {"builder": "embedded"}
-"""The inputs of a build: none, where there is all that a build is made with."""
+BUILD = {"test": "false"} | ({} if os.environ.get("PAKMAN_TEST_ABUILD_IMAGE") else {"builder": "embedded"})
+"""The inputs of a build: a test of its own is about testing; abuild where there is all that it needs."""
 
 
 def manifest(command: str) -> str:
@@ -56,7 +56,8 @@ class MakeJob(Protocol):
 @pytest.fixture
 def make_job(docker_engine: Engine, action: str, alpine_image: str, abuild_image: str, tmp_path: Path) -> MakeJob:
     """Make a job whose repository names the image to build in, where a build root in a container is asked for."""
-    stacks = f'[stacks."alpine/3.23"]\nbuild-image = "{abuild_image or alpine_image}"\n'
+    images = f'build-image = "{abuild_image or alpine_image}"\nrun-image = "{alpine_image}"\n'
+    stacks = f'[stacks."alpine/3.23"]\n{images}'
 
     def make(files: Mapping[str, str], *, copied: Path | None = None) -> Job:
         everything = {".pakman.toml": stacks, **files}
@@ -167,6 +168,28 @@ def test_what_went_wrong_is_said_and_nothing_is_left(
     assert made.owned_by_root() == []
     assert list(made.home.iterdir()) == []
     assert stored(s3_server, shipping) == []
+
+
+@pytest.mark.parametrize(("run_root", "command", "status"), [("docker", "grep sold", 0), ("auto", "grep gold", 8)])
+def test_a_package_is_tested_in_a_container_beside_the_action(
+    make_job: MakeJob, docker_engine: Engine, shipping: dict[str, str], s3_server: S3Server, run_root: str,
+    command: str, status: int,
+) -> None:  # fmt: skip
+    tested = f"test:\n  command: {command} /var/lib/shop/app\n"
+    made = make_job({"instellar.yml": SHOP + tested})
+    step = made.step({**shipping, "test": "", "run-root": run_root, "log-level": "debug"})
+    assert step.status == status, step.log
+    assert step.outputs["test-result"] == ("failed" if status else "passed")
+    assert (made.workspace / step.outputs["test-report"]).read_text().count("<testcase ") >= 4
+    assert bool(stored(s3_server, shipping)) == (status == 0)
+    assert not any(key.endswith(".xml") for key in stored(s3_server, shipping))
+    errors = [error for error in step.commands("error") if error.startswith("file=instellar.yml,line=")]
+    assert len(errors) == bool(status)
+    assert containers(step)
+    assert not any(docker_engine.has_container(name) for name in containers(step))
+    assert made.owned_by_root() == []
+    for secret in (shipping["secret-access-key"], *shipping["signing-key"].splitlines()[1:-1]):
+        assert secret not in re.sub("^::add-mask::.*$", "", step.log, flags=re.MULTILINE)
 
 
 def test_a_problem_stands_at_its_line(make_job: MakeJob) -> None:

