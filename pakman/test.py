@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from typing import NamedTuple
 
 from pakman.buildroots.choice import is_release_of
 from pakman.checks import Check, Subject, install, own, remove, services, supplies, upgrade
 from pakman.checks.supplies import Supplies
 from pakman.errors import PackageTestError, UsageError
+from pakman.previous import Previous
 from pakman.repository import Repository
 from pakman.runroots import RootEndedError, RunRoot, UntestableError
 from pakman.runroots.choice import Place
@@ -66,45 +68,58 @@ def _lives(subject: Subject, stack: Stack, place: Place) -> Iterator[Check]:
             if found is None:
                 return
             supplied.callback(found.close)
-            yield from _survived("the root survives what the package does", _first_life(root, subject, found))
-        if subject.previous is not None:
+            life = yield from _first_life(root, subject, found)
+        if subject.previous is not None and life.is_installed:
             with place.run_root() as root:
-                yield from _survived("the root survives the upgrade", _second_life(root, subject, found))
+                yield from _second_life(root, subject, subject.previous, found, runs=life.is_running)
 
 
-def _survived(name: str, life: Iterator[Check]) -> Iterator[Check]:
-    """Yield the checks of a life; where it takes the root along, the last of them says so."""
-    try:
-        yield from life
-    except RootEndedError as error:
-        yield Check(name, "failed", reason=error.message)
+class _Life(NamedTuple):
+    """What a package has come to."""
+
+    is_installed: bool = False
+    is_running: bool = False
 
 
-def _first_life(root: RunRoot, subject: Subject, found: Supplies) -> Iterator[Check]:
+def _first_life(root: RunRoot, subject: Subject, found: Supplies) -> Generator[Check, None, _Life]:
     """Installed where it never was before."""
-    if not (yield from supplies.brought(root, subject, found)):
-        return
-    root.run(f"{services.environment(subject)}\n{remove.noted(subject)}", install.SECONDS)
-    if not (yield from install.installed(root, subject)):
-        return
-    yield from services.all_run(root, subject)
-    yield from services.commands_run(root, subject)
-    yield from own.passes(root, subject)
-    yield remove.removed(root, subject, "")
+    life = _Life()
+    try:
+        if not (yield from supplies.brought(root, subject, found)):
+            return life
+        root.run(_before(subject), install.SECONDS)
+        if not (yield from install.installed(root, subject)):
+            return life
+        life = _Life(is_installed=True)
+        life = _Life(is_installed=True, is_running=(yield from services.all_run(root, subject)))
+        yield from services.commands_run(root, subject)
+        yield from own.passes(root, subject)
+        yield remove.removed(root, subject, "")
+    except RootEndedError as error:
+        yield Check("the root survives what the package does", "failed", reason=error.message)
+    return life
 
 
-def _second_life(root: RunRoot, subject: Subject, found: Supplies) -> Iterator[Check]:
-    """Installed over an earlier version of itself."""
-    if subject.previous is None:
-        return
-    # They were installed once before, which has been said.
-    again = list(supplies.brought(root, subject, found))
-    if any(check.result != "passed" for check in again):
-        yield from again
-        return
-    root.run(f"{services.environment(subject)}\n{remove.noted(subject)}", install.SECONDS)
-    if (yield from upgrade.upgraded(root, subject, subject.previous)):
-        yield remove.removed(root, subject, "after the upgrade")
+def _second_life(
+    root: RunRoot, subject: Subject, previous: Previous, found: Supplies, *, runs: bool
+) -> Iterator[Check]:
+    """Installed over an earlier version of itself, with its service running where that `runs`."""
+    try:
+        # They were installed once before, which has been said.
+        again = [check for check in supplies.brought(root, subject, found) if check.result != "passed"]
+        if again:
+            yield from again
+            return
+        root.run(_before(subject), install.SECONDS)
+        if (yield from upgrade.upgraded(root, subject, previous, runs=runs)):
+            yield remove.removed(root, subject, "after the upgrade")
+    except RootEndedError as error:
+        yield Check("the root survives the upgrade", "failed", reason=error.message)
+
+
+def _before(subject: Subject) -> str:
+    """Return the script for a machine to which the package comes: an administrator's settings, what there is."""
+    return f"{services.environment(subject)}\n{remove.NOTED}"
 
 
 def _must_be_the_stack_s(root: RunRoot, stack: Stack, subject: Subject) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pakman.apk.output import replacing
 from pakman.checks import Check, Result
+from pakman.github import neutralise
 from pakman.problems import Problem
 from pakman.validation.yaml_tree import Node
 
@@ -57,7 +58,9 @@ class Report:
     def to_json(self) -> str:
         """Return it as JSON: `result`, and the fields of each check."""
         found = {key: getattr(self, key) for key in ("name", "version", "arch", "stack", "where", "result")}
-        return json.dumps({**found, "checks": [asdict(check) for check in self.checks]}, indent=2)
+        whole = json.dumps({**found, "checks": [asdict(check) for check in self.checks]}, indent=2)
+        # GitHub's runner obeys it wherever it stands in a line.
+        return whole.replace("##[", "\\u0023#[")
 
     def write_junit(self, file: Path) -> None:
         """Write it as a JUnit file: one suite, a test case per check. Raises BuildError where that is not possible."""
@@ -87,9 +90,9 @@ class Report:
 
 
 def text(check: Check) -> str:
-    """Return a check as one line of a terminal."""
+    """Return a check as one line of a terminal, or of a job's log; its reason may hold what a hook has written."""
     reason = f": {check.reason}" if check.reason else ""
-    return f"{check.result:<8} {check.seconds:5.1f} s  {check.name}{reason}"
+    return neutralise(f"{check.result:<8} {check.seconds:5.1f} s  {check.name}{reason}")
 
 
 def _add_case(suite: ET.Element, check: Check, package: str) -> None:

@@ -72,6 +72,8 @@ def why_apk_failed(ran: Ran, subject: Subject) -> tuple[str, str]:
             is_data = match[1].startswith("var/lib/")
             path = subject.content_path if is_data else "package" if subject.manifest.package is not None else ""
             return f"/{match[1]} belongs to another package: {match[2]}", path
+    if any(line.startswith(f"WARNING: opening {NEW}/") and "signature" in line for line in ran.lines):
+        return "apk does not trust the repository: its index is not signed with the public key beside it", ""
     error = next((line for line in reversed(ran.lines) if line.startswith("ERROR")), last_words(ran.lines))
     return error.removeprefix("ERROR: "), ""
 

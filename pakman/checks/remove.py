@@ -11,10 +11,13 @@ _ELSEWHERE = ("/proc", "/sys", "/dev", "/tmp", "/var/tmp", "/var/cache", "/pakma
 """Where whatever comes and goes is nobody's concern."""
 
 
-def noted(subject: Subject) -> str:
-    """Return the script that notes what there is before the package comes."""
-    del subject
-    return f"cp /etc/apk/world /pakman/world; {_listing('before')}"
+def _listing(name: str) -> str:
+    left_out = " -o ".join(f"-path {place}" for place in _ELSEWHERE)
+    return f"find / -xdev \\( {left_out} \\) -prune -o -print | sort >/pakman/{name}"
+
+
+NOTED = f"cp /etc/apk/world /pakman/world; {_listing('before')}"
+"""The script that notes what there is before the package comes."""
 
 
 def removed(root: RunRoot, subject: Subject, moment: str) -> Check:
@@ -40,11 +43,6 @@ def removed(root: RunRoot, subject: Subject, moment: str) -> Check:
     reason = f"{left.lines[0] if left.lines else 'what is left cannot be listed'}{count}"
     path = subject.hook_path("pre-deinstall")
     return Check(check, "failed", ran.seconds + left.seconds, path, reason, left.lines[:20])
-
-
-def _listing(name: str) -> str:
-    left_out = " -o ".join(f"-path {place}" for place in _ELSEWHERE)
-    return f"find / -xdev \\( {left_out} \\) -prune -o -print | sort >/pakman/{name}"
 
 
 def _but_for(subject: Subject) -> str:

@@ -8,6 +8,7 @@ from pakman import manifest as manifests
 from pakman.checks import Check, Checks, Subject, last_words, sh, worth_reading
 from pakman.checks.install import needs_variables
 from pakman.runroots import Ran, RunRoot
+from pakman.service import has_service
 
 STAYS = 3
 """Seconds that a service has to stay what it is after its start."""
@@ -25,17 +26,36 @@ def environment(subject: Subject, mode: str = "") -> str:
     """Return the script that writes /etc/NAME/env as an administrator would; nothing, where there is nothing for it."""
     content = subject.manifest.test.env_file() + (f"SERVICE_MODE={mode}\n" if mode else "")
     folder = sh(f"/etc/{subject.name}")
-    if not content:
+    if not content or not has_service(subject.manifest):
         return f"rm -f {folder}/env"
-    return f"mkdir -p {folder}; (umask 077; printf %s {sh(content)} >{folder}/env)"
+    return f"(umask 077; mkdir -p {folder}; printf %s {sh(content)} >{folder}/env)"
 
 
 def pid(subject: Subject) -> str:
-    """Return the shell function `pid`, which prints the number of the service's process, whatever supervises it."""
+    """Return two shell functions: `pid` prints the number of the service's process, whatever supervises it.
+
+    `settled` waits for it first: what the supervisor starts becomes the service once it has the environment, on a busy
+    machine after a while.
+    """
     name = sh(subject.name)
     return f"""
         pid() {{
             cat /run/openrc/options/{name}/child_pid 2>/dev/null || s6-svstat -o pid /run/{name}.s6/{name} 2>/dev/null
+        }}
+        settled() {{
+            away=0
+            for _ in $(seq 150); do
+                case "$(tr '\\0' ' ' <"/proc/$(pid)/cmdline")" in
+                *libexec/{subject.name}/* | *./run* | *'busybox su'* | *supervise-daemon* | '') ;;
+                *) break ;;
+                esac 2>/dev/null
+                # OpenRC says that it is started a moment after `rc-service start` has ended.
+                (cd /run/openrc && [ -L started/{name} -o -L starting/{name} -o -L inactive/{name} ]) ||
+                    away=$((away + 1))
+                [ $away -lt 10 ] || break
+                sleep 0.2
+            done
+            pid
         }}
     """
 
@@ -78,16 +98,7 @@ def _starts(root: RunRoot, subject: Subject, number: int, service: manifests.Ser
         return False
     script = f"""
         {pid(subject)}
-        # What the supervisor starts becomes the service once it has the environment, on a busy machine after a while.
-        for _ in $(seq 150); do
-            first=$(pid)
-            case "$(tr '\\0' ' ' <"/proc/$first/cmdline")" in
-            *libexec/{subject.name}/* | *./run* | *'busybox su'* | *supervise-daemon* | '') ;;
-            *) break ;;
-            esac 2>/dev/null
-            [ -L /run/openrc/started/{sh(subject.name)} ] || break
-            sleep 0.2
-        done
+        first=$(settled)
         sleep {STAYS}
         second=$(pid)
         rc-service {sh(subject.name)} status || exit 3
@@ -98,7 +109,7 @@ def _starts(root: RunRoot, subject: Subject, number: int, service: manifests.Ser
     seconds = started.seconds + stayed.seconds
     if stayed.status != 0:
         reason = f"{service.name} ended by itself: it is {'down' if stayed.status == 3 else 'started again and again'}"
-        yield Check(name, "failed", seconds, path, reason, _log(root, subject))
+        yield Check(name, "failed", seconds, path, reason, (*worth_reading(stayed.lines), *_log(root, subject)))
         root.run(f"rc-service {sh(subject.name)} stop", _STOP_SECONDS)
         return False
     yield Check(name, "passed", seconds, path)

@@ -13,8 +13,11 @@ _DATA = ".pakman-test"
 _WAIT = 60.0
 
 
-def upgraded(root: RunRoot, subject: Subject, previous: Previous) -> Checks:
-    """Install the previous version, live in it, upgrade; return whether there is anything to remove afterwards."""
+def upgraded(root: RunRoot, subject: Subject, previous: Previous, *, runs: bool) -> Checks:
+    """Install the previous version, live in it, with its service where that `runs`; upgrade.
+
+    Returns whether there is anything to remove afterwards.
+    """
     which = f"{previous.version} ({'shipped before' if previous.source else 'itself under a lower version'})"
     script = f"""
         {environment(subject)}
@@ -27,8 +30,8 @@ def upgraded(root: RunRoot, subject: Subject, previous: Previous) -> Checks:
         yield Check("the upgrade", "skipped", old.seconds, "", reason, worth_reading(old.lines))
         return False
     before = root.run(_live(subject), _WAIT)
-    is_running = bool(subject.services) and not subject.missing_variables and start(root, subject).status == 0
-    first = last_words(root.run(f"{pid(subject)}\npid", _WAIT).lines) if is_running else ""
+    is_running = runs and start(root, subject).status == 0
+    first = last_words(root.run(f"{pid(subject)}\nsettled", _WAIT).lines) if is_running else ""
     ran = root.run(f"{serving(NEW)}\napk add --no-network --no-progress --upgrade {sh(subject.name)}", SECONDS)
     version = subject.package.version
     name = f"apk upgrades it from {which}"
@@ -83,11 +86,8 @@ def _runs_anew(root: RunRoot, subject: Subject, first: str) -> Check:
     """A service that ran has to run, and as another process: the one before has the old files open."""
     script = f"""
         {pid(subject)}
-        for _ in $(seq 50); do
-            rc-service {sh(subject.name)} status >/dev/null 2>&1 && [ -n "$(pid)" ] && break
-            sleep 0.2
-        done
-        rc-service {sh(subject.name)} status
+        settled >/dev/null
+        rc-service {sh(subject.name)} status || exit 1
         pid
     """
     ran = root.run(script, _WAIT)

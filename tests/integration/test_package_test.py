@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pakman import cli, manifest, repository, signing, stack
+from pakman import cli, manifest, previous, repository, signing, stack
 from pakman import test as package_test
 from pakman.checks import Check, Subject, install, services
 from pakman.previous import Previous
@@ -97,17 +97,23 @@ class Shop:
         status = cli.main(argv)
         return status, self.say()
 
-    def report(self, previous: Previous | None = None, output: str = "packages") -> Report:
+    def report(self, earlier: Previous | None = None, output: str = "packages") -> Report:
         """Test it in this process."""
         reading = manifest.read(self.path / "instellar.yml", repository=None, today=TODAY)
         assert reading.manifest is not None
         wanted = stack.find("alpine/3.23")
         assert wanted is not None
-        subject = Subject(repository.read(self.path / output)[0], reading.manifest, previous)
+        subject = Subject(repository.read(self.path / output)[0], reading.manifest, earlier)
         place = partial(
             choice.place, "sandbox", wanted, archive=None, cache=self.cache, env=os.environ, on_warning=print
         )
         return package_test.test(subject, wanted, place, on_check=print)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "STAYS", 1)
+    monkeypatch.setattr(services, "_ELSEWHERE", 1)
 
 
 @pytest.fixture
@@ -174,7 +180,7 @@ def test_every_example_passes_and_upgrades(
     assert "apk upgrades it from 1.0.9-r0 (shipped before)" in made
     assert f"apk del {example} leaves nothing behind after the upgrade" in made
     assert {name for name in made if "seconds later" in name} == {
-        f"{service} starts and is up 3 seconds later" for service in SERVICES.get(example, ())
+        f"{service} starts and is up 1 seconds later" for service in SERVICES.get(example, ())
     }
 
 
@@ -204,7 +210,7 @@ def test_a_shop_passes_and_says_a_line_per_check(shop: Shop) -> None:
         "apk add shop installs it",
         "every file is there with its owner and mode",
         "the user and group shop are there",
-        "web starts and is up 3 seconds later",
+        "web starts and is up 1 seconds later",
         "web answers on port 8080",
         "web stops",
         "rc-service shop greet runs",
@@ -259,7 +265,6 @@ def test_a_broken_package_is_status_8_and_names_the_line(
     text, programs, place, reason = BROKEN[what]
     shop.write(text, **programs)
     shop.build()
-    monkeypatch.setattr(services, "_ELSEWHERE", 1)
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     status, said = shop.test()
     assert status == 8, said
@@ -290,6 +295,87 @@ def test_what_a_service_needs_and_nobody_gives_is_not_tested(shop: Shop) -> None
         (name, "skipped", "not tested: SECRET has no value here; test.environment gives one")
         for name in ("the services start", "rc-service shop greet runs")
     ]
+
+
+def test_what_the_manifest_adds_for_its_test_is_there(shop: Shop) -> None:
+    own = """\
+test:
+  environment: {SECRET: "it's \\"$HOME\\""}
+  packages: [ca-certificates]
+  command: |
+    apk info -e ca-certificates
+    rc-service shop status
+    rc-service shop greet | grep world
+    false
+    echo not reached
+"""
+    text = BASE + "    variables:\n      - {key: SECRET, required: true}\n" + own
+    shop.write(text, serve='echo "with $SECRET"; exec nc -lk -p 8080 -e cat')
+    shop.build()
+    report = shop.report()
+    (failed,) = failures(report)
+    assert (failed.path, failed.result) == ("test.command", "failed")
+    assert failed.reason == "it ended with exit status 1: hello, world"
+    assert {"web starts and is up 1 seconds later", "rc-service shop greet runs"} <= {
+        check.name for check in report.checks
+    }
+
+
+def test_what_goes_wrong_later_in_life_is_said_too(shop: Shop) -> None:
+    hooks = """\
+hook:
+  post-install: |
+    rc-update add shop
+    touch /etc/left-behind
+    echo '::error::from a hook'
+  pre-upgrade: "true"
+  post-upgrade: rm /var/lib/shop/.pakman-test
+kits:"""
+    text = BASE.replace("kits:", hooks).replace(
+        "call: hello", "call: hello\n    - {name: bad, path: /bin, binary: 'false'}"
+    )
+    shop.write(text)
+    built = repository.read(shop.build())[0]
+    report = shop.report(previous.rebuilt(built, shop.path.parent / "previous"))
+    assert [(check.path, check.result, check.reason) for check in failures(report)] == [
+        ("run.commands[1]", "warning", "it ended with exit status 1 in a clean root"),
+        ("run", "failed", "left: /etc/left-behind"),
+        (
+            "hook.post-upgrade",
+            "failed",
+            "a file of the application's in /var/lib/shop is not what it was: stat: can't stat '.pakman-test': "
+            "No such file or directory",
+        ),
+        ("hook.post-upgrade", "failed", "it was not restarted: it still runs the old files"),
+        ("run", "failed", "left: /etc/left-behind"),
+    ]
+    assert any(line.endswith("::error::from a hook") for check in report.checks for line in check.lines)
+
+
+def test_a_package_that_ends_everything_is_a_failure(shop: Shop) -> None:
+    shop.write(BASE.replace("name: shop\n", "name: shop\n  user: root\n"), greet="kill -9 -1")
+    shop.build()
+    (failed,) = failures(shop.report())
+    assert failed.reason.startswith("the run root's first process was ended from within")
+
+
+def test_what_is_not_as_it_was_built_is_said(shop: Shop, tmp_path: Path) -> None:
+    shop.write(BASE)
+    built = repository.read(shop.build())[0]
+    right = built.public_key.read_bytes()
+    built.public_key.write_bytes(signing.generate("acme-shop.rsa.pub").public_pem)
+    status, said = shop.test()
+    assert status == 8
+    assert "apk does not trust the repository: its index is not signed with the public key beside it" in said
+    built.public_key.write_bytes(right)
+    built.index.rename(tmp_path / "away")
+    status, said = shop.test()
+    assert status == 2
+    assert "APKINDEX.tar.gz is missing" in said
+    built.packages[0].path.unlink()
+    status, said = shop.test()
+    assert status == 2
+    assert "cannot be read" in said
 
 
 def test_a_dependency_that_a_repository_does_not_have_is_a_failure(shop: Shop, mirrored: None) -> None:
