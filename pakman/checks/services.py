@@ -204,8 +204,8 @@ def nobody_left(subject: Subject) -> str:
             left=
             for status in /proc/[0-9]*/status; do
                 process=${{status%/status}}
-                words=$(tr '\\0' ' ' <$process/cmdline 2>/dev/null)
-                [ -n "$words" ] || continue
+                # It may end while it is looked at.
+                words=$(2>/dev/null tr '\\0' ' ' <$process/cmdline) && [ -n "$words" ] || continue
                 case "$words" in
                 */usr/libexec/{name}/* | *supervise-daemon\\ {name}\\ * | *s6-*/run/{name}.s6*) left="$left; $words" ;;
                 *) ! grep -qE "^Uid:.$(id -u {sh(name)})[^0-9]" $status 2>/dev/null || left="$left; $words" ;;
