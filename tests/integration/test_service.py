@@ -274,6 +274,24 @@ def test_a_service_that_is_not_ready_in_time_has_not_started(supervised: Machine
     assert "none left" in out
 
 
+def test_a_service_that_dies_again_and_again_is_not_waited_for(supervised: Machine) -> None:
+    machine = supervised
+    machine.programs["web"] = "#!/bin/sh\nexit 3\n"
+    ready = Ready(command="false", timeout=50)
+    machine.install(manifest(services=(Service("web", "web", ready=ready),)))
+    before = time.monotonic()
+    status, out = machine.run(
+        f"""
+        rc-service {NAME} start; started=$?; rc-service {NAME} status; echo "status: $?"
+        pgrep -fl 's6-|supervise' || echo none left
+        exit $started
+        """
+    )
+    assert (status, time.monotonic() - before < 30) == (1, True), out
+    assert f"{NAME}: not ready: it has died again and again; /var/log/{NAME}/current may say why" in out
+    assert "none left" in out
+
+
 def test_what_is_required_is_said_before_the_start(machine: Machine) -> None:
     variables = [
         {"key": "SECRET", "driver": "generic/secret", "required": True},
