@@ -11,7 +11,9 @@ import pytest
 
 from tests import packages
 from tests.building import PROJECT, Builds, private_cache
+from tests.integration.conftest import CACHE
 from tests.machine import Machine, running_machine
+from tests.standins import nginx_repository
 from tests.test_examples import TOP, read
 
 pytestmark = pytest.mark.alpine
@@ -59,6 +61,20 @@ def test_notes_has_a_page_and_a_worker(machine: Machine, release: Release) -> No
     machine.sh("echo SERVICE_MODE=reminder >>/etc/conf.d/notes && rc-service --quiet notes restart")
     assert reads(machine, "/var/log/notes/current", "things to do: Water the plants.")
     assert machine.run("curl -s localhost:8080")[0] == 7
+
+
+def test_hello_static_is_served_by_nginx_before_and_after_an_upgrade(machine: Machine, release: Release) -> None:
+    release("hello-static", "1.0.0")
+    nginx_repository(machine, CACHE)
+    machine.sh("apk add --quiet hello-static && nginx")
+    assert "This is hello-static 1.0.0." in machine.sh("curl -sf localhost:8080")
+    assert "There is no such page" in machine.sh("curl -s localhost:8080/nothing")
+    assert (
+        machine.sh("curl -s -o /dev/null -w '%{http_code} %{content_type}' localhost:8080/style.css") == "200 text/css"
+    )
+    release("hello-static", "1.1.0")
+    machine.sh("apk upgrade --quiet")
+    assert "This is hello-static 1.1.0." in machine.sh("curl -sf localhost:8080")
 
 
 def test_nightly_is_where_its_own_script_put_it(machine: Machine, release: Release) -> None:
@@ -137,10 +153,12 @@ def test_guestbook_brings_its_data_up_to_date_once(machine: Machine, release: Re
     assert machine.sh("cd /var/lib/guestbook/data; stat -c '%U %n' *") == (
         "guestbook book\nguestbook book.schema-1\nguestbook lock\nguestbook settings\n"
     )
-    # Back again, it sees what it cannot read.
-    machine.sh("rc-service --quiet guestbook stop && sed -i 1s/2/3/ /var/lib/guestbook/data/book")
+    # Back again, it sees what it cannot read; with the book of then it runs.
+    machine.sh("sed -i s/1.1.0/1.0.0/ /etc/apk/repositories && apk del --quiet guestbook && apk add --quiet guestbook")
     status, said = machine.run("/var/lib/guestbook/bin/env-exec bin/guestbook serve")
-    assert (status, said) == (1, "guestbook: data/book has schema 3, and this program knows those up to 2\n")
+    assert (status, said) == (1, "guestbook: data/book has schema 2, and this program knows those up to 1\n")
+    machine.sh("cd /var/lib/guestbook/data && mv book.schema-1 book && rc-service --quiet guestbook start")
+    assert "<li>ünï\n</ul>" in machine.sh("curl -s localhost:8080")
 
 
 def test_guestbook_answers_whom_it_has_accepted_when_it_is_stopped(machine: Machine, release: Release) -> None:
