@@ -13,14 +13,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pakman", "errors", "version", "stack", "names"),
     (
         "problems", "validation", "manifest", "project", "repository", "templating", "service", "recipe", "apk",
-        "arguments", "flag_groups", "parsers", "references", "settings", "settings_file", "mirrors",
+        "arguments", "flag_groups", "parsers", "references", "refusals", "settings", "settings_file", "mirrors",
     ),
     (
         "command", "git", "detection", "scratch", "github", "inputs", "event", "trace", "signing", "snapshot",
         "buildroots", "runroots", "builders", "bucket", "download", "indexes", "inspect", "previous", "progress",
+        "api", "archive", "instellar",
     ),
-    ("build", "checks", "test", "test_report", "generate", "online", "publish", "outputs", "stack_report"),
-    ("cli", "commands", "stack_commands", "test_commands", "reports", "shipping", "__main__"),
+    ("build", "checks", "test", "test_report", "deploy", "generate", "online", "publish", "outputs", "stack_report"),
+    ("cli", "commands", "deploy_commands", "stack_commands", "test_commands", "reports", "shipping", "__main__"),
 )  # fmt: skip
 """Facts, values, effects, stories, doors: a module imports from its own layer and those above it in this list."""
 

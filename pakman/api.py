@@ -1,0 +1,206 @@
+"""Asking a service that answers in JSON: time-outs, an answer's end in bytes and seconds, tries, no redirects."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from pakman.errors import DeploymentError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds: for a connection, for silence, for a whole answer, before the second try; how often one tries in all."""
+
+    connect: float = 10
+    silence: float = 30
+    whole: float = 60
+    pause: float = 0.5
+    """Doubled each time; some random part of it is waited, or what the service asks for in Retry-After."""
+    longest_pause: float = 30
+    attempts: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that came to its end; `content` is what its JSON holds, None where it is none."""
+
+    status: int
+    content: Any
+    location: str = ""
+    retry_after: str = ""
+
+
+class _SilentError(Exception):
+    """There was no answer, or none that came to its end; the text says how it ended."""
+
+
+class Api:
+    """A service at an address, `flag` being what names that; `on_wait` is told why one has to wait.
+
+    Raises UsageError for an address that cannot be one; each request raises DeploymentError.
+    """
+
+    def __init__(
+        self, text: str, flag: str, *, clock: Callable[[], float], on_wait: Callable[[str], None], patience: Patience
+    ) -> None:
+        self.address = address(text, flag)
+        self._flag = flag
+        self._clock = clock
+        self._on_wait = on_wait
+        self._patience = patience
+        self._session = requests.Session()
+        # Else what ~/.netrc has for the host takes the place of our own header.
+        self._session.auth = lambda request: request
+
+    def error(self, what: str, *, hint: str) -> DeploymentError:
+        """Return the error that says something of the service."""
+        return DeploymentError(f"{self.address} {what}", hint=hint)
+
+    def unexpected(self, what: str) -> DeploymentError:
+        """Return the error for an answer that this service does not give."""
+        return self.error(f"answers with {what}", hint=f"look at {self._flag}: is it the service's address?")
+
+    def ask(self, method: str, path: str, content: object, headers: Mapping[str, str]) -> Answer:
+        """Return the answer to a request that may be repeated; `content` becomes JSON, None is nothing.
+
+        Where none comes to its end, or the server cannot do it just then (429, 5xx), it is asked again.
+        """
+        for attempt in range(1, self._patience.attempts + 1):
+            is_last = attempt == self._patience.attempts
+            asked = ""
+            try:
+                answer = self._once(method, path, content, headers)
+            except _SilentError as error:
+                if is_last:
+                    raise self.error(f"cannot be reached: {error}", hint=_LATER) from error
+                why = str(error)
+            else:
+                if (answer.status != 429 and answer.status < 500) or is_last:
+                    return answer
+                why, asked = f"it answers {answer.status}", answer.retry_after
+            self._wait(attempt, why, asked)
+        raise AssertionError("no attempt was made")
+
+    def _wait(self, attempt: int, why: str, asked: str) -> None:
+        seconds = self._patience.pause * 2 ** (attempt - 1)
+        # Many jobs are refused at the same moment: they must not all come back at the same one.
+        seconds *= secrets.SystemRandom().uniform(0.5, 1)
+        if re.fullmatch(r"[0-9]{1,9}", asked):
+            seconds = max(seconds, int(asked))
+        seconds = min(seconds, self._patience.longest_pause)
+        self._on_wait(f"{self.address}: {why}; asked again in {seconds:.1f} s")
+        time.sleep(seconds)
+
+    def _once(self, method: str, path: str, content: object, headers: Mapping[str, str]) -> Answer:
+        body = None if content is None else _encoded(content)
+        sent = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "pakman", **headers}
+        if body is not None:
+            sent["content-type"] = "application/json"
+        end = self._clock() + self._patience.whole
+        try:
+            with self._session.request(
+                method,
+                f"{self.address}{path}",
+                data=body,
+                headers=sent,
+                stream=True,
+                allow_redirects=False,
+                timeout=(self._patience.connect, self._patience.silence),
+            ) as answer:
+                said = bytearray()
+                # Not iter_content: that waits until a piece is whole, however slowly it drips.
+                while piece := answer.raw.read1(1 << 16, decode_content=False):
+                    said += piece
+                    if len(said) > _MOST:
+                        raise self.unexpected(f"more than {_MOST >> 20} MiB")
+                    if self._clock() > end:
+                        raise _SilentError(
+                            f"the answer does not come to an end within {self._patience.whole:g} seconds"
+                        )
+                return Answer(
+                    answer.status_code,
+                    _decoded(bytes(said)),
+                    answer.headers.get("location", ""),
+                    answer.headers.get("retry-after", ""),
+                )
+        except requests.exceptions.SSLError as error:
+            raise self.error(
+                "has a certificate that this machine does not trust",
+                hint="for a certificate of your own, name its CA's file in REQUESTS_CA_BUNDLE",
+            ) from error
+        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
+            raise _SilentError(f"no answer within {self._patience.silence:g} seconds") from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
+            raise _SilentError("the connection broke, or there is none") from error
+
+    def refusal(self, answer: Answer) -> DeploymentError:
+        """Return what to say of a status that means nothing particular."""
+        status = answer.status
+        if 300 <= status < 400:
+            return self.error(
+                f"sends us elsewhere ({_host(answer.location)}), and no token is taken there",
+                hint=f"give the service's own address as {self._flag}",
+            )
+        if status == 429 or status >= 500:
+            return self.error(f"failed, again and again ({status})", hint=_LATER)
+        return self.unexpected(f"{status}, which is none of its answers")
+
+
+_MOST = 1 << 20
+"""Bytes of an answer."""
+
+_LATER = "run it again later: what has been shipped is kept, and nothing is deployed twice"
+
+
+def address(text: str, flag: str) -> str:
+    """Return what `flag` names as https://host[:port][/path]; http is for this machine alone. Raises UsageError."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    is_plain = re.fullmatch(r"[!-~]+", text) and host and parts.scheme in ("http", "https")
+    if not is_plain or parts.username is not None or parts.query or parts.fragment:
+        shown = re.sub(r"[^/]*@", "…@", text[:100]).partition("?")[0]
+        raise UsageError(f"{flag} is {shown!r}, which is no address", hint="write it as https://example.com")
+    if parts.scheme == "http" and host not in ("localhost", "127.0.0.1", "::1"):
+        raise UsageError(
+            f"{flag} is {text[:100]!r}: whoever is on the way would read the tokens",
+            hint=f"write it as https://{parts.netloc}",
+        )
+    return text.rstrip("/")
+
+
+def _encoded(content: object) -> bytes:
+    try:
+        return json.dumps(content, allow_nan=False).encode()
+    except ValueError as error:
+        raise DeploymentError(
+            "the manifest's kits, sizes, plans or page hold a number that JSON does not have",
+            hint="write no .inf and no .nan there",
+        ) from error
+
+
+def _decoded(said: bytes) -> Any:
+    try:
+        return json.loads(said)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _host(text: str) -> str:
+    try:
+        host = urlsplit(text).hostname or ""
+    except ValueError:
+        host = ""
+    return host if re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", host) else "it does not say where"

@@ -1,0 +1,116 @@
+"""What the deployment service refuses in a configuration, and where in the manifest that is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pakman.problems import Problem
+from pakman.validation.yaml_tree import Node, path_text, shown
+
+_MOST = 50
+"""Refusals that are read; a few say what is wrong."""
+
+_DEEPEST = 20
+
+_ENVELOPES = {"configuration", "payload", "deployment", "data", "attributes"}
+"""What the service may begin a place with: what stands around the manifest's keys in the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One value that is refused: its place, as the manifest has it (empty where it is none), and why."""
+
+    path: tuple[str | int, ...]
+    message: str
+
+    def __str__(self) -> str:
+        return f"{path_text(list(self.path))} {self.message}".strip()
+
+
+def read(content: Any) -> tuple[Refusal, ...]:
+    """Return what an answer of status 422 refuses, whatever else is in it; none where it says nothing of the kind.
+
+    The errors of a form lie in mappings and lists as the values do (`{"kits": [{"name": ["is too long"]}]}`, with `{}`
+    for an item without any), or are a list of objects, each with its place and a message.
+    """
+    if not isinstance(content, dict):
+        return ()
+    found = content.get("errors")
+    if found is None and isinstance(content.get("data"), dict):
+        found = content["data"].get("errors")
+    refusals: list[Refusal] = []
+    for path, message in _walk(found, (), 0):
+        refusals.append(Refusal(_inside(path), shown(" ".join(message.split()))))
+        if len(refusals) == _MOST:
+            break
+    return tuple(dict.fromkeys(refusals))
+
+
+def problems(refused: Iterable[Refusal], root: Node | None, file: Path) -> list[Problem]:
+    """Return each refusal as a problem at the manifest's line; at the nearest that there is, where it has not that."""
+    found = []
+    for refusal in refused:
+        line, column = _place(root, refusal.path)
+        path = path_text(list(refusal.path))
+        message = f"the deployment service refuses {path or 'this'}: {refusal.message}"
+        found.append(Problem(str(file), line, column, path, "error", "refused", message, ""))
+    return sorted(found)
+
+
+def _place(root: Node | None, path: tuple[str | int, ...]) -> tuple[int, int]:
+    if root is None:
+        return 1, 1
+    node, place = root, root
+    for part in path:
+        child = node.child(part)
+        if child is None:
+            break
+        # Of what has lines of its own, the key is what one looks for.
+        is_nested = child.is_mapping or child.is_list
+        place = node.keys[part] if is_nested and isinstance(part, str) and part in node.keys else child
+        node = child
+    return place.line, place.column
+
+
+def _walk(found: Any, path: tuple[str | int, ...], depth: int) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    if depth > _DEEPEST:
+        return
+    if isinstance(found, str):
+        yield path, found
+    elif isinstance(found, dict):
+        message = next((found[key] for key in ("detail", "message", "title") if isinstance(found.get(key), str)), None)
+        place = _said_place(found)
+        # A form may have fields of these names, too.
+        if message is not None and (place is not None or (len(found) == 1 and not path)):
+            yield path if place is None else place, message
+            return
+        for key, value in found.items():
+            yield from _walk(value, (*path, *_parts(str(key))), depth + 1)
+    elif isinstance(found, list):
+        is_items = any(isinstance(item, dict) and _said_place(item) is None for item in found)
+        for index, item in enumerate(found):
+            yield from _walk(item, (*path, index) if is_items and path else path, depth + 1)
+
+
+def _said_place(found: dict[str, Any]) -> tuple[str | int, ...] | None:
+    source = found.get("source")
+    places = [source.get("pointer")] if isinstance(source, dict) else []
+    places += [found.get(key) for key in ("path", "pointer", "field")]
+    text = next((place for place in places if isinstance(place, str)), None)
+    return None if text is None else _parts(text)
+
+
+def _parts(text: str) -> tuple[str | int, ...]:
+    """Return the parts of `kits[0].name`, `kits.0.name`, `/kits/0/name`."""
+    words = [word for word in re.split(r"[./\[\]]+", text[:1000]) if word]
+    return tuple(int(word) if re.fullmatch(r"[0-9]{1,6}", word) else word for word in words)
+
+
+def _inside(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    while path and path[0] in _ENVELOPES:
+        path = path[1:]
+    return path
