@@ -43,6 +43,12 @@ _BUCKET_VARIABLES = """\
                           used where --region and --endpoint-url are not given
 """
 
+_DEPLOYMENT_VARIABLES = """\
+  INSTELLAR_PACKAGE_TOKEN, INSTELLAR_AUTH_TOKEN
+                          what the deployment service knows the package and its
+                          publisher by; not flags, which others see
+"""
+
 
 def parser(first: str = "") -> argparse.ArgumentParser:
     """Return the parser for everything behind `pakman`, or for one command where the first word is its name.
@@ -66,6 +72,7 @@ def parser(first: str = "") -> argparse.ArgumentParser:
         "build": _build,
         "test": _test,
         "push": _push,
+        "deploy": _deploy,
         "run": _run,
         "inspect": _inspect,
         "keygen": _keygen,
@@ -210,17 +217,45 @@ def _push(commands: _Commands) -> None:
     flag_groups.everywhere(command)
 
 
+def _deploy(commands: _Commands) -> None:
+    command = _command(
+        commands,
+        "deploy",
+        "tell the deployment service of a commit that was pushed",
+        "Make an archive of what `pakman push` left in the bucket of a commit, for all\n"
+        "architectures, and tell the deployment service (Instellar, OpsMaru) to run it,\n"
+        "with the manifest's kits, sizes, plans and page. Of a commit that the service\n"
+        "knows already nothing is shipped: the archive that it has is deployed again.",
+        f"environment:\n{_DEPLOYMENT_VARIABLES}{_BUCKET_VARIABLES}",
+    )
+    flag_groups.manifest_file(command)
+    command.add_argument("--project", metavar="OWNER/NAME", help=flag_groups.PROJECT)
+    command.add_argument(
+        "--stack", metavar="STACK", help="the Alpine version that the service launches (default: the manifest's)"
+    )
+    command.add_argument(
+        "--architectures",
+        metavar="LIST",
+        type=flag_groups.architectures,
+        help="what has to be in the bucket, e.g. x86_64,aarch64 (default: what the manifest says)",
+    )
+    flag_groups.deployment(command)
+    flag_groups.bucket(command, required=False, without="without it, the service's own")
+    flag_groups.everywhere(command)
+
+
 def _run(commands: _Commands) -> None:
     command = _command(
         commands,
         "run",
-        "all of it in order: validate, generate, build, test and push",
+        "all of it in order: validate, generate, build, test, push, deploy",
         "Validate, generate, build, test and push. With --bucket it needs a signing key\n"
         "of your own; without --bucket the packages stay in --output. A package that\n"
         "fails its test is not pushed (exit 8); what was pushed before is what the test\n"
-        "upgrades from. Writes step outputs and a summary where GITHUB_OUTPUT and\n"
-        "GITHUB_STEP_SUMMARY are set.",
-        f"environment:\n{_KEY_VARIABLE}{_BUCKET_VARIABLES}",
+        "upgrades from. With the two tokens of a deployment service it ends with `pakman\n"
+        "deploy`, and without --bucket the packages go into the service's own. Writes\n"
+        "step outputs and a summary where GITHUB_OUTPUT and GITHUB_STEP_SUMMARY are set.",
+        f"environment:\n{_KEY_VARIABLE}{_BUCKET_VARIABLES}{_DEPLOYMENT_VARIABLES}",
     )
     flag_groups.manifest_file(command)
     command.add_argument(
@@ -234,6 +269,7 @@ def _run(commands: _Commands) -> None:
     flag_groups.build(command)
     flag_groups.gate(command)
     flag_groups.bucket(command, required=False)
+    flag_groups.deployment(command)
     flag_groups.everywhere(command)
 
 

@@ -59,6 +59,7 @@ def _command(argv: list[str], env: Env, results: Results | None) -> int:
         "build": _build,
         "push": _push,
         "test": _test,
+        "deploy": _deploy,
         "run": _run,
         "inspect": _inspect,
         "keygen": _keygen,
@@ -135,7 +136,7 @@ def _validate(args: argparse.Namespace, env: Env) -> int:
     elif args.format == "github":
         from pakman import github
 
-        print(github.annotations(_in_workspace(verdict.problems, args.file, env)), end="")
+        print(github.annotations(in_workspace(verdict.problems, args.file, env)), end="")
     elif verdict.problems:
         print(problems.text(verdict.problems, verdict.source))
     if args.format == "text":
@@ -144,7 +145,7 @@ def _validate(args: argparse.Namespace, env: Env) -> int:
         is_valid = "is valid" if verdict.valid else "is not valid"
         print(f"{args.file} {is_valid}: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
     if args.results is not None:
-        args.results.problems = _in_workspace(verdict.problems, args.file, env)
+        args.results.problems = in_workspace(verdict.problems, args.file, env)
         args.results.headline = f"{args.file} is valid"
         args.results.error = None if verdict.valid else _not_valid(args.file, verdict.problems)
     if unanswered is not None:
@@ -177,7 +178,7 @@ def _not_valid(file: Path, problems: Sequence[Problem]) -> ManifestError:
     )
 
 
-def _in_workspace(problems: Sequence[Problem], file: Path, env: Env) -> list[Problem]:
+def in_workspace(problems: Sequence[Problem], file: Path, env: Env) -> list[Problem]:
     """Name the file as annotations have to: relative to the top of the repository, wherever in it we are."""
     workspace = Path(env.get("GITHUB_WORKSPACE") or ".").resolve()
     # Not the file itself: where that is a link, the link is what the repository shows.
@@ -207,7 +208,7 @@ def valid(args: argparse.Namespace, env: Env, progress: Progress) -> Reading:
     reading = manifest.read(args.file, repository=_repository(args, env), today=_today(), stacks=stacks)
     if reading.problems:
         if args.results is not None:
-            args.results.problems = _in_workspace(reading.problems, args.file, env)
+            args.results.problems = in_workspace(reading.problems, args.file, env)
         show(reading.problems, reading.source, args.file, env, progress)
     if reading.manifest is None:
         raise _not_valid(args.file, reading.problems)
@@ -219,14 +220,15 @@ def show(problems: Sequence[Problem], source: str, file: Path, env: Env, progres
     if reports.in_github(env):
         from pakman import github
 
-        progress.must_say(github.annotations(_in_workspace(problems, file, env)).rstrip("\n"))
+        progress.must_say(github.annotations(in_workspace(problems, file, env)).rstrip("\n"))
     else:
         from pakman.problems import text
 
         progress.must_say(text(problems, source))
 
 
-def _manifest(args: argparse.Namespace, reading: Reading) -> Manifest:
+def manifest_of(args: argparse.Namespace, reading: Reading) -> Manifest:
+    """Return the manifest that was read, with --architectures in place of its own."""
     found = reading.manifest
     if found is None:
         raise ValueError("a manifest without problems has values")
@@ -275,7 +277,7 @@ def _generate(args: argparse.Namespace, env: Env) -> int:
     from pakman import generate
 
     progress = progress_for(args, env)
-    manifest = _manifest(args, valid(args, env, progress))
+    manifest = manifest_of(args, valid(args, env, progress))
     project = _project(args, env, progress)
     recipe = generate.generate(manifest, project, args.file.absolute().parent, args.output)
     results_for(args).headline = f"{project.slug} {project.version}-r{project.release}: the recipe is in {args.output}"
@@ -332,7 +334,7 @@ def built(
     """Build what a manifest says; what could not go into `bucket` afterwards is refused before the build."""
     from pakman import build, stack_commands
 
-    manifest = _manifest(args, reading)
+    manifest = manifest_of(args, reading)
     manifest, stack = stack_commands.stack_to_build_for(args, env, manifest, _today(), on_notice=progress.notice)
     project = _project(args, env, progress)
     if args.results is not None:
@@ -405,6 +407,12 @@ def _push(args: argparse.Namespace, env: Env) -> int:
     from pakman import shipping
 
     return shipping.push(args, env)
+
+
+def _deploy(args: argparse.Namespace, env: Env) -> int:
+    from pakman import deploy_commands
+
+    return deploy_commands.deploy(args, env)
 
 
 def _run(args: argparse.Namespace, env: Env) -> int:

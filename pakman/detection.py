@@ -53,6 +53,27 @@ def detect(
     )
 
 
+def commit(directory: Path, env: Mapping[str, str]) -> str | None:
+    """Return the commit that is checked out in a directory, else GITHUB_SHA; None where there is neither."""
+    checkout = git.find(directory, env)
+    found = checkout.commit("HEAD") if checkout is not None else None
+    return found.sha if found is not None else _sha(env)
+
+
+def ref(directory: Path, env: Mapping[str, str]) -> str:
+    """Return the full name of the branch or tag (`refs/heads/main`): GITHUB_REF, else the branch that is checked out.
+
+    Raises UsageError where neither says one.
+    """
+    if env.get("GITHUB_REF"):
+        return env["GITHUB_REF"]
+    checkout = git.find(directory, env)
+    found = checkout.branch() if checkout is not None else None
+    if found is None:
+        raise UsageError("nothing says which branch or tag this is", hint="give --ref, e.g. --ref refs/heads/main")
+    return found
+
+
 _WORD = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.][A-Za-z0-9_.-]{0,99}"
 """An owner, or a repository's name: it becomes part of paths, so it is neither `..` nor anything with a slash."""
 _PROJECT = re.compile(rf"({_WORD})/({_WORD})")

@@ -36,7 +36,7 @@ def project(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--architectures",
         metavar="LIST",
-        type=_architectures,
+        type=architectures,
         help="Alpine's words with commas or blanks between, e.g. x86_64,aarch64 (default: what the manifest says)",
     )
 
@@ -117,14 +117,30 @@ def build(command: argparse.ArgumentParser) -> None:
     group.add_argument("--keep", action="store_true", help="leave the build tree behind when the build fails")
 
 
-def bucket(command: argparse.ArgumentParser, *, required: bool) -> None:
-    """Add where the packages go."""
+def deployment(command: argparse.ArgumentParser) -> None:
+    """Add what a deployment is told beside its tokens."""
+    group = command.add_argument_group("the deployment")
+    group.add_argument(
+        "--instellar-endpoint",
+        metavar="URL",
+        help="the deployment service (default: INSTELLAR_ENDPOINT, else https://opsmaru.com)",
+    )
+    group.add_argument(
+        "--ref",
+        metavar="REF",
+        help="the branch or tag to deploy, e.g. refs/heads/main (default: GITHUB_REF, else what is checked out)",
+    )
+    group.add_argument("--sha", metavar="SHA", help="the commit to deploy (default: what is checked out)")
+
+
+def bucket(command: argparse.ArgumentParser, *, required: bool, without: str = "without it nothing is pushed") -> None:
+    """Add where the packages go; `without` says where they go without --bucket."""
     group = command.add_argument_group("the bucket")
     group.add_argument(
         "--bucket",
         metavar="s3://NAME[/PREFIX]",
         required=required,
-        help="where it goes" + (" (required)" if required else "; without it nothing is pushed"),
+        help="where it goes" + (" (required)" if required else f"; {without}"),
     )
     group.add_argument("--endpoint-url", metavar="URL", help=ENDPOINT)
     group.add_argument(
@@ -144,7 +160,7 @@ def bucket(command: argparse.ArgumentParser, *, required: bool) -> None:
         help="where machines read the bucket's top, e.g. https://cdn.example.com (default: as it is written to)",
     )
     group.add_argument(
-        "--dry-run", action="store_true", help="do all but the push, and say what it would have stored where"
+        "--dry-run", action="store_true", help="ship and deploy nothing, and say what would have been stored where"
     )
 
 
@@ -168,7 +184,7 @@ def everywhere(command: argparse.ArgumentParser) -> None:
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
-def _architectures(text: str) -> tuple[str, ...]:
+def architectures(text: str) -> tuple[str, ...]:
     """Return the architectures in a list; raise UsageError for what Alpine does not call one."""
     from pakman.errors import UsageError
     from pakman.names import ARCHITECTURES, ARCHITECTURES_ELSEWHERE

@@ -96,6 +96,11 @@ class Checkout:
         time, sha = _line(done).split()
         return Commit(sha, min(max(int(time), 0), _LAST_SECOND))
 
+    def branch(self) -> str | None:
+        """Return the full name of the branch that is checked out (`refs/heads/main`); None where HEAD is on none."""
+        done = self.ask("symbolic-ref", "--quiet", "HEAD")
+        return _line(done) if done.status == 0 else None
+
     def origin(self) -> str | None:
         """Return the URL of the remote `origin`; it may hold a credential."""
         done = self.ask("config", "--get", "remote.origin.url")

@@ -14,19 +14,23 @@ from pathlib import Path
 from pakman import arguments, command, github
 from pakman.errors import UsageError
 
-COMMANDS = ("run", "validate", "generate", "build", "push")
+COMMANDS = ("run", "validate", "generate", "build", "push", "deploy")
 
 SECRETS = {
     "signing-key": "PAKMAN_SIGNING_KEY",
     "access-key-id": "AWS_ACCESS_KEY_ID",
     "secret-access-key": "AWS_SECRET_ACCESS_KEY",
     "session-token": "AWS_SESSION_TOKEN",
+    "instellar-package-token": "INSTELLAR_PACKAGE_TOKEN",
+    "instellar-auth-token": "INSTELLAR_AUTH_TOKEN",
 }
 """The inputs that are no flags but variables of the environment, which no other process sees."""
 
-_USERS = {"PAKMAN_SIGNING_KEY": ("run", "build")} | dict.fromkeys(
-    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), ("run", "push")
-)
+_USERS = {
+    "PAKMAN_SIGNING_KEY": ("run", "build"),
+    **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), ("run", "push", "deploy")),
+    **dict.fromkeys(("INSTELLAR_PACKAGE_TOKEN", "INSTELLAR_AUTH_TOKEN"), ("run", "deploy")),
+}
 """Which commands a secret is for; others are not told it."""
 
 _OUTPUT = {"run": "packages", "build": "packages", "generate": "aport"}
@@ -176,7 +180,7 @@ def _is_true(name: str, value: str) -> bool:
 NAMES = (
     "command", "config", "working-directory", "stack", "package-version", "package-release", "project", "architectures",
     "signing-key", "bucket", "prefix", "endpoint-url", "region", "access-key-id", "secret-access-key", "session-token",
-    "addressing-style", "public-url", "build-root", "builder", "test", "run-root", "cache-dir", "dry-run",
-    "log-level",
+    "addressing-style", "public-url", "instellar-endpoint", "instellar-package-token", "instellar-auth-token", "ref",
+    "sha", "build-root", "builder", "test", "run-root", "cache-dir", "dry-run", "log-level",
 )  # fmt: skip
 """All inputs, in the order of action.yml."""

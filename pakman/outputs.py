@@ -15,6 +15,7 @@ from pakman.errors import PakmanError
 from pakman.problems import Problem
 
 if TYPE_CHECKING:  # they bring all of S3 along, which a build does not need
+    from pakman.deploy import Deployed
     from pakman.publish import Publication
     from pakman.repository import Repository
 
@@ -48,6 +49,11 @@ class Results:
     """The same as a JUnit file."""
     untested: str = ""
     """Why there was no package test."""
+    deployment: Deployed | None = None
+    deployment_status: str = ""
+    """created, exists, or none; empty where none was thought of."""
+    undeployed: str = ""
+    """Why what was pushed is not deployed yet."""
     skipped: str = ""
     """Why something that was asked for was not done."""
     warnings: list[str] = field(default_factory=list)
@@ -81,7 +87,7 @@ class Results:
                 "public-key-path": self.publication.public_key_path,
                 "public-key-url": self.publication.public_key_url,
             }
-        return {**found, **self._tested(), "skipped": self.skipped or self._left_out()}
+        return {**found, **self._tested(), **self._deployed(), "skipped": self.skipped or self._left_out()}
 
     def _tested(self) -> dict[str, str]:
         if self.report is None:
@@ -90,6 +96,12 @@ class Results:
         file = {"test-report": self._relative(self.report_file)} if self.report_file is not None else {}
         return {"test-result": self.report.result, **file, "test-skipped": "\n".join(reasons)}
 
+    def _deployed(self) -> dict[str, str]:
+        found = {"deployment-status": self.deployment_status} if self.deployment_status else {}
+        if self.deployment is None:
+            return found
+        return {**found, "deployment-id": self.deployment.id, "archive-path": self.deployment.archive_path}
+
     def summary(self) -> str:
         """Return the step's summary in Markdown."""
         facts: dict[str, str] = {}
@@ -97,6 +109,11 @@ class Results:
             facts["Stack"] = self.repositories[0].stack if self.repositories else self.stack
         if self.publication is not None:
             facts |= {"Repository": self.publication.repository_url, "Public key": self.publication.public_key_url}
+        if self.deployment is not None:
+            facts["Deployment"] = f"{self.deployment.id} ({self.deployment_status})"
+            facts["Archive"] = self.deployment.archive_path
+        elif self.undeployed:
+            facts["Deployment"] = f"none yet: {self.undeployed}"
         facts["Duration"] = f"{self.seconds:.1f} s"
         return github.summary(
             self.repositories,

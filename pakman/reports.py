@@ -16,18 +16,29 @@ def in_github(env: Env) -> bool:
     return env.get("GITHUB_ACTIONS") == "true"
 
 
-_SECRETS = ("PAKMAN_SIGNING_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_SECRETS = (
+    "PAKMAN_SIGNING_KEY",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "INSTELLAR_PACKAGE_TOKEN",
+    "INSTELLAR_AUTH_TOKEN",
+)
 
 
 def mask_secrets(env: Env) -> None:
     """Tell a GitHub job's log what it must never show, before anything else is said."""
+    for name in _SECRETS:
+        mask(env.get(name, ""), env)
+
+
+def mask(secret: str, env: Env) -> None:
+    """Tell a GitHub job's log one thing that it must not show."""
     if in_github(env):
         from pakman import github
 
-        for name in _SECRETS:
-            for line in github.mask(env.get(name, "")):
-                # On stderr, which the runner reads as well: stdout may be JSON for another program.
-                print(line, file=sys.stderr, flush=True)
+        for line in github.mask(secret):
+            # On stderr, which the runner reads as well: stdout may be JSON for another program.
+            print(line, file=sys.stderr, flush=True)
 
 
 def report(error: PakmanError, argv: list[str], env: Env) -> None:

@@ -11,7 +11,8 @@ from pakman.errors import SigningError
 
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
     from pakman.bucket import Bucket
-    from pakman.manifest import Reading
+    from pakman.deploy_commands import Begun
+    from pakman.manifest import Manifest, Reading
     from pakman.outputs import Results
     from pakman.progress import Progress
     from pakman.publish import Publication
@@ -35,7 +36,7 @@ def push(args: argparse.Namespace, env: Env) -> int:
         return 0
     if any(each.is_throwaway_key for each in repositories):
         raise _no_key_to_keep()
-    publication = _pushed(repositories, _bucket(args, env), progress, results, dry_run=args.dry_run)
+    publication = _pushed(repositories, bucket_for(args, env), progress, results, dry_run=args.dry_run)
     if args.format == "json":
         import json
 
@@ -47,12 +48,20 @@ def push(args: argparse.Namespace, env: Env) -> int:
 
 def run(args: argparse.Namespace, env: Env) -> int:
     """Tell the whole story."""
-    from pakman import event, outputs
+    from pakman import deploy_commands, event, outputs
 
     commands.become_root(args, env)
     progress = commands.progress_for(args, env)
     results = commands.results_for(args)
     bucket = None
+    begun = deploy_commands.begin(args, env, results, progress)
+    if begun is not None and begun.known is not None:
+        manifest = commands.manifest_of(args, commands.valid(args, env, progress))
+        results.skipped = f"nothing was built or pushed: {begun.commit.sha} is deployed already"
+        deploy_commands.again(args, env, begun, manifest, results, progress)
+        return 0
+    if begun is not None:
+        env = deploy_commands.stored(args, env, begun)
     if args.bucket is not None:
         why = event.without_secrets(env)
         if why and not (_has_key(args, env) and _has_credentials(env)):
@@ -74,6 +83,8 @@ def run(args: argparse.Namespace, env: Env) -> int:
         publication = _pushed((repository,), bucket, progress, results, dry_run=args.dry_run)
         if not args.dry_run:
             print("\n".join(outputs.how_to_install(repository, publication)))
+        if begun is not None:
+            _deploy(args, env, begun, bucket, commands.manifest_of(args, reading), results, progress)
     elif args.bucket is None:
         progress.notice(f"nothing was pushed: no --bucket was given; the packages are in {args.output}")
     return 0
@@ -105,11 +116,33 @@ def _must_pass(
     test.must_have_passed(results.report)
 
 
+def _deploy(
+    args: argparse.Namespace,
+    env: Env,
+    begun: Begun,
+    bucket: Bucket,
+    manifest: Manifest,
+    results: Results,
+    progress: Progress,
+) -> None:
+    """Deploy what was pushed, once all architectures have arrived: of several jobs the last one does."""
+    from pakman import archive, deploy_commands
+
+    if args.dry_run:
+        progress.notice("nothing was deployed: it is a dry run")
+        return
+    try:
+        deploy_commands.finish(args, env, begun, bucket, manifest, results, progress)
+    except archive.MissingError as error:
+        results.undeployed = error.message
+        progress.notice(f"nothing was deployed: {error.message}")
+
+
 def _ready(args: argparse.Namespace, env: Env) -> Bucket:
     """Return the bucket; what would be missing after a long build is said before it."""
     from contextlib import closing
 
-    bucket = _bucket(args, env)
+    bucket = bucket_for(args, env)
     if not _has_key(args, env):
         raise _no_key_to_keep()
     with closing(bucket):
@@ -118,7 +151,8 @@ def _ready(args: argparse.Namespace, env: Env) -> Bucket:
     return bucket
 
 
-def _bucket(args: argparse.Namespace, env: Env) -> Bucket:
+def bucket_for(args: argparse.Namespace, env: Env) -> Bucket:
+    """Return the bucket that the flags name; nothing is asked of it yet."""
     from pakman import bucket
 
     return bucket.open_bucket(

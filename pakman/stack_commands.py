@@ -40,6 +40,11 @@ def stack_to_build_for(
     return manifest, _choices(args, env, named, known).stack
 
 
+def name(args: argparse.Namespace, manifest: Manifest) -> str | None:
+    """Return the stack that --stack names, else the manifest; None where neither does."""
+    return manifest.stack if args.stack is None else _known(args.stack, settings.read(args.file.parent)).name
+
+
 def stack_named(
     args: argparse.Namespace, env: Mapping[str, str], text: str | None, today: datetime.date
 ) -> Stack | None:

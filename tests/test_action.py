@@ -11,6 +11,7 @@ import yaml
 
 from pakman import arguments, inputs, outputs
 from pakman.checks import Check
+from pakman.deploy import Deployed
 from pakman.publish import Publication
 from pakman.test_report import Report
 from tests.repositories import repository
@@ -64,6 +65,8 @@ def test_outputs_are_what_a_run_writes(tmp_path: Path) -> None:
         publication=Publication("path", "url", "path", "url", (), ()),
         report=Report("notes", "1.0.0-r0", "x86_64", "alpine/3.23", "the sandbox", (Check("it installs", "passed"),)),
         report_file=tmp_path / "packages/x86_64/test-report.xml",
+        deployment=Deployed("7", "created", "archives/x/packages.zip"),
+        deployment_status="created",
     )
     assert set(results.outputs()) == set(ACTION["outputs"])
 
@@ -89,4 +92,4 @@ def test_it_runs_in_a_container_without_arguments() -> None:
 
 def test_commands_are_those_that_the_description_names() -> None:
     text = ACTION["inputs"]["command"]["description"]
-    assert set(re.findall(r"\b(run|validate|generate|build|push)\b", text)) == set(inputs.COMMANDS)
+    assert set(re.findall(r"\b(run|validate|generate|build|push|deploy)\b", text)) == set(inputs.COMMANDS)

@@ -16,6 +16,8 @@ SECRETS = {
     "INPUT_ACCESS-KEY-ID": "AKIAIOSFODNN7EXAMPLE",
     "INPUT_SECRET-ACCESS-KEY": " wJalrXUtnFEMI-K7MDENG-bPxRfiCY\n",
     "INPUT_SESSION-TOKEN": "a-session-token-of-some-length",
+    "INPUT_INSTELLAR-PACKAGE-TOKEN": "a-package-token-of-some-length",
+    "INPUT_INSTELLAR-AUTH-TOKEN": "an-auth-token-of-some-length\n",
 }
 
 
@@ -45,6 +47,8 @@ def test_names_keep_their_hyphens_and_values_lose_white_space_around_them() -> N
         ({"command": "generate", "config": "x.yml"}, "generate x.yml --output=aport"),
         ({"command": "build", "bucket": "s3://b"}, "build --output=packages"),
         ({"command": "push", "bucket": "s3://b", "config": "x.yml"}, "push packages --bucket=s3://b"),
+        ({"command": "deploy", "ref": "refs/tags/v1"}, "deploy --ref=refs/tags/v1"),
+        ({"command": "deploy", "sha": "-x", "config": "x.yml"}, "deploy x.yml --sha=-x"),
         ({"config": "--keep"}, "run ./--keep --output=packages"),
         ({"project": "--keep"}, "run --output=packages --project=--keep"),
         ({"dry_run": "True"}, "run --output=packages --dry-run"),
@@ -76,7 +80,10 @@ def test_every_command_line_is_one_that_the_parser_takes() -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"command": "all"}, "the input command: expected one of run, validate, generate, build, push, but got 'all'"),
+        (
+            {"command": "all"},
+            "the input command: expected one of run, validate, generate, build, push, deploy, but got 'all'",
+        ),
         ({"dry_run": "yes"}, "the input dry-run: expected true or false, but got 'yes'"),
         ({"test": "no"}, "the input test: expected true or false, but got 'no'"),
     ],
@@ -113,6 +120,8 @@ def test_secrets_travel_under_their_usual_names() -> None:
         "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
         "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI-K7MDENG-bPxRfiCY",
         "AWS_SESSION_TOKEN": "a-session-token-of-some-length",
+        "INSTELLAR_PACKAGE_TOKEN": "a-package-token-of-some-length",
+        "INSTELLAR_AUTH_TOKEN": "an-auth-token-of-some-length",
         "PATH": env["PATH"],
         "HOME": "/root",
     }
@@ -120,11 +129,18 @@ def test_secrets_travel_under_their_usual_names() -> None:
 
 @pytest.mark.parametrize(
     ("command", "told"),
-    [("validate", []), ("generate", []), ("build", ["PAKMAN_"]), ("push", ["AWS_"]), ("run", ["PAKMAN_", "AWS_"])],
+    [
+        ("validate", []),
+        ("generate", []),
+        ("build", ["PAKMAN_"]),
+        ("push", ["AWS_"]),
+        ("deploy", ["AWS_", "INSTELLAR_"]),
+        ("run", ["PAKMAN_", "AWS_", "INSTELLAR_"]),
+    ],
 )
 def test_a_command_is_told_the_secrets_that_it_needs(command: str, told: list[str]) -> None:
     job = {"AWS_SECRET_ACCESS_KEY": "of-an-earlier-step", "INPUT_COMMAND": command}
-    for given in (SECRETS, {"PAKMAN_SIGNING_KEY": KEY}):
+    for given in (SECRETS, {"PAKMAN_SIGNING_KEY": KEY, "INSTELLAR_AUTH_TOKEN": "of-the-job"}):
         found = inputs.environment(job | given, home="/root")
         assert {name.split("_")[0] + "_" for name in found if name in inputs.SECRETS.values()} == set(told)
 

@@ -179,6 +179,7 @@ def test_a_push_ships_and_a_curious_build_learns_and_changes_nothing(
     assert set(outputs) == {
         "name", "version", "arch", "stack", "packages", "package-dir", "manifest-file", "checksums", "repository-path",
         "repository-url", "public-key-path", "public-key-url", "key-name", "skipped", "test-result", "test-skipped",
+        "deployment-status",
     }  # fmt: skip
     assert (outputs["name"], outputs["version"], outputs["skipped"]) == ("shop", "1.2.3-r7", "")
     assert outputs["repository-path"].startswith("apk/deployments/acme/shop/")
@@ -240,7 +241,9 @@ def test_a_dry_run_stores_nothing_and_says_what_it_would(
         ({"signing-key": "not a key"}, 5, "the signing key is not a private key in PEM"),
         ({"signing-key": ""}, 5, "pushing needs a signing key of your own"),
         ({"config": "missing.yml"}, 2, "there is no manifest missing.yml"),
-        ({"command": "deploy"}, 2, "the input command: expected one of run,"),
+        ({"command": "all"}, 2, "the input command: expected one of run,"),
+        ({"command": "deploy"}, 2, "deploying needs the tokens of the package and of its publisher"),
+        ({"instellar-auth-token": "one-of-the-two"}, 2, "INSTELLAR_PACKAGE_TOKEN is not"),
         ({"dry-run": "yes"}, 2, "the input dry-run: expected true or false, but got 'yes'"),
         ({"architectures": "amd64"}, 2, "is it x86_64?"),
         ({"working-directory": "../.."}, 2, "expected a folder in the workspace"),

@@ -1,0 +1,144 @@
+"""The archive of a commit: a zip file of all that lies below its prefix in the bucket, for the deployment service.
+
+The service takes the last two parts of each entry as <arch>/<file>, and serves what comes out as an apk repository. So
+an entry is exactly that; there are none for folders, and none for the public key, whose folder would be taken for an
+architecture: the service has the key from whoever registered the package there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+import zipfile
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pakman.bucket import Bucket, Stored, content
+from pakman.errors import BucketError, DeploymentError
+from pakman.names import ARCHITECTURES
+from pakman.repository import INDEX_FILE
+
+FILE = "packages.zip"
+
+_EARLIEST = (1980, 1, 1, 0, 0, 0)
+"""A zip file knows no earlier time."""
+
+_ANY = {"noarch", "all"}
+"""What a manifest may name that is no folder: those packages lie with the architecture that built them."""
+
+
+class MissingError(DeploymentError):
+    """Not all architectures have arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of the archive, `<arch>/<file>`, and the object that it is made of."""
+
+    name: str
+    key: str
+    stored: Stored
+
+
+def entries(bucket: Bucket, folder: str, architectures: Collection[str]) -> tuple[Entry, ...]:
+    """Return what the archive of a commit holds, sorted by name; `folder` is the commit's prefix in the bucket.
+
+    An architecture counts from the moment its index is there, for that comes last. Raises MissingError where there is
+    none, or where one of `architectures` is missing; BucketError where the bucket does not say.
+    """
+    found = bucket.list(f"{folder}/")
+    if found is None:
+        raise BucketError(
+            f"the credentials may not list what is in {bucket.location}",
+            hint="an archive is made of what is there: they need s3:ListBucket",
+        )
+    named = {key.removeprefix(f"{folder}/"): key for key in found}
+    there = {name.partition("/")[0] for name in named if name.endswith(f"/{INDEX_FILE}")} & set(ARCHITECTURES)
+    missing = [arch for arch in architectures if arch not in there | _ANY]
+    if missing or not there:
+        raise MissingError(
+            f"{folder} in {bucket.location} has no packages{' for ' + ', '.join(missing) if missing else ''} yet",
+            hint="push them first (`pakman push`, `pakman run`), from the commit that is to be deployed",
+        )
+    return tuple(
+        Entry(name, named[name], found[named[name]])
+        for name in sorted(named)
+        for arch, _, file in [name.partition("/")]
+        if arch in there and "/" not in file and (file == INDEX_FILE or file.endswith(".apk"))
+    )
+
+
+def ship(
+    bucket: Bucket, wanted: tuple[Entry, ...], *, on_progress: Callable[[str, int, int], None] = lambda *_: None
+) -> str:
+    """Store the archive of these entries, unless it is there already; return its key.
+
+    Its name is made of its bytes, and these of nothing but the entries: a run after one that was killed finds what that
+    one stored, and no other archive ever takes its place. `on_progress` is told an entry, and the bytes so far and in
+    all. Raises BucketError.
+    """
+    with _scratch() as folder:
+        file = folder / FILE
+        _write(bucket, wanted, file, on_progress)
+        found = content.read(file)
+        name = str(uuid.uuid5(uuid.NAMESPACE_URL, f"urn:sha256:{found.sha256}"))
+        key = bucket.location.key("archives", name, FILE)
+        there = bucket.head(key)
+        if there is not None and bucket.holds(key, found, there):
+            return key
+        with ThreadPoolExecutor(4) as parts:
+            outcome = bucket.put_new(
+                key,
+                found,
+                content_type="application/zip",
+                cache_control="public, max-age=31536000, immutable",
+                parts=parts,
+            )
+        if outcome == "different":
+            raise BucketError(
+                f"{key} is in {bucket.location} already, with other bytes: nothing was overwritten",
+                hint="it is no archive of pakman's: remove it and deploy again",
+            )
+        if found.parts > 1:
+            bucket.abort_left_behind(key, {key})
+        return key
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="pakman-archive-"))
+    except OSError as error:
+        raise DeploymentError(
+            f"there is no room for the archive: {error.strerror}", hint="name a folder that has some in TMPDIR"
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(bucket: Bucket, wanted: tuple[Entry, ...], file: Path, on_progress: Callable[[str, int, int], None]) -> None:
+    done, total = 0, sum(entry.stored.size for entry in wanted)
+    try:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for entry in wanted:
+                label = zipfile.ZipInfo(entry.name, _EARLIEST)
+                label.create_system, label.external_attr = 3, 0o100644 << 16
+                # It decides between zip and zip64, which are other bytes.
+                label.file_size = entry.stored.size
+                with archive.open(label, "w") as stream:
+                    bucket.download(entry.key, stream, entry.stored.size)
+                if label.file_size != entry.stored.size:
+                    raise BucketError(f"{entry.key} in {bucket.location} has changed meanwhile", hint="deploy again")
+                done += entry.stored.size
+                on_progress(entry.name, done, total)
+    except OSError as error:
+        raise DeploymentError(
+            f"the archive cannot be written: {error.strerror or error}",
+            hint="it takes as much room as all packages together: name a folder that has that in TMPDIR",
+        ) from error

@@ -1,0 +1,74 @@
+"""The deployment, told in two functions: an archive of what a commit has in the bucket, and the service told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pakman import archive
+from pakman.bucket import Bucket
+from pakman.manifest import Manifest
+
+if TYPE_CHECKING:
+    from pakman.instellar import Instellar, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What is deployed: a commit of a project, at a ref (`refs/heads/main`)."""
+
+    owner: str
+    slug: str
+    sha: str
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What has become of it: the service's own number, whether it is new, and the archive that it runs."""
+
+    id: str
+    status: Outcome
+    archive_path: str
+
+
+def ship(
+    commit: Commit,
+    bucket: Bucket,
+    architectures: Collection[str],
+    *,
+    on_progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> str:
+    """Put the archive of a commit's packages into the bucket; return its key. Raises as pakman.archive does."""
+    wanted = archive.entries(bucket, folder(commit, bucket), architectures)
+    return archive.ship(bucket, wanted, on_progress=on_progress)
+
+
+def folder(commit: Commit, bucket: Bucket) -> str:
+    """Return the key of a commit's repository."""
+    return bucket.location.key("deployments", commit.owner, commit.slug, commit.sha)
+
+
+def announce(commit: Commit, service: Instellar, archive_path: str, manifest: Manifest, stack: str | None) -> Deployed:
+    """Tell the service to run an archive, and how; `stack` is the image that it launches, where one is named.
+
+    Told twice, it does so once. Raises DeploymentError, and RefusedError for what it refuses of the manifest.
+    """
+    deployment, status = service.create_deployment(
+        ref=commit.ref, sha=commit.sha, archive_path=archive_path, stack=stack
+    )
+    if manifest.kits:
+        service.create_configuration(deployment, payload(manifest))
+    return Deployed(deployment.id, status, deployment.archive_path)
+
+
+def payload(manifest: Manifest) -> dict[str, Any]:
+    """Return a configuration: the kits, and of sizes, plans and page what the manifest has."""
+    everything = {
+        "kits": list(manifest.kits),
+        "sizes": list(manifest.sizes),
+        "plans": list(manifest.plans),
+        "page": dict(manifest.page),
+    }
+    return {key: value for key, value in everything.items() if value}

@@ -1,0 +1,204 @@
+"""`pakman deploy`, and the deployment that `pakman run` ends with where it is given the tokens."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pakman import commands, reports
+from pakman.errors import UsageError
+
+if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
+    from pakman.bucket import Bucket
+    from pakman.deploy import Commit
+    from pakman.instellar import Deployment, Instellar, RefusedError, Storage
+    from pakman.manifest import Manifest
+    from pakman.outputs import Results
+    from pakman.progress import Progress
+
+Env = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A deployment of which all is known that can be known before a build."""
+
+    service: Instellar
+    commit: Commit
+    known: Deployment | None
+    """What the service has of the commit already."""
+    storage: Storage | None
+    """Where its packages go, where no bucket was given and there is something to ship."""
+
+
+def begin(args: argparse.Namespace, env: Env, results: Results, progress: Progress) -> Begun | None:
+    """Ask the service about the commit; None where no tokens were given, or where GitHub would have given none.
+
+    What would fail behind a long build fails here: tokens that the service does not know, a ref that nobody named.
+    """
+    from pakman import event
+
+    results.deployment_status = "none"
+    package, auth = env.get("INSTELLAR_PACKAGE_TOKEN", ""), env.get("INSTELLAR_AUTH_TOKEN", "")
+    # A stranger's code is not deployed, whatever the job has been told.
+    if not (package or auth) or event.without_secrets(env):
+        return None
+    # What it takes to ask is not imported where nobody is asked.
+    from pakman import detection, instellar
+    from pakman.deploy import Commit
+    from pakman.project import slug
+
+    tokens = instellar.tokens(package, auth)
+    if tokens is None:
+        return None
+    service = instellar.Instellar(
+        args.instellar_endpoint or env.get("INSTELLAR_ENDPOINT") or instellar.ENDPOINT,
+        tokens,
+        clock=time.monotonic,
+        on_secret=lambda secret: reports.mask(secret, env),
+        on_wait=progress.notice,
+    )
+    directory = args.file.absolute().parent
+    owner, name = detection.owner_and_name(directory, env, project=args.project)
+    commit = Commit(owner, slug(name), _sha(args, env), args.ref or detection.ref(directory, env))
+    known = service.deployment(commit.sha)
+    storage = service.storage() if known is None and args.bucket is None else None
+    return Begun(service, commit, known, storage)
+
+
+def stored(args: argparse.Namespace, env: Env, begun: Begun) -> Env:
+    """Let the bucket that the service named stand in `args` as if it had been given; return the environment for it."""
+    if begun.storage is None:
+        return env
+    args.bucket, args.region = f"s3://{begun.storage.bucket}", begun.storage.region
+    args.endpoint_url = begun.storage.endpoint_url
+    return {
+        **{name: value for name, value in env.items() if name != "AWS_SESSION_TOKEN"},
+        "AWS_ACCESS_KEY_ID": begun.storage.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": begun.storage.secret_access_key,
+    }
+
+
+def deploy(args: argparse.Namespace, env: Env) -> int:
+    """Deploy what lies in the bucket, or the archive that the service has of the commit."""
+    from pakman import event, shipping
+
+    progress, results = commands.progress_for(args, env), commands.results_for(args)
+    begun = begin(args, env, results, progress)
+    if begun is None:
+        if why := event.without_secrets(env):
+            results.skipped = f"nothing was deployed: {why}"
+            progress.notice(results.skipped)
+            return 0
+        raise UsageError(
+            "deploying needs the tokens of the package and of its publisher",
+            hint="set INSTELLAR_PACKAGE_TOKEN and INSTELLAR_AUTH_TOKEN; in a workflow: instellar-package-token and "
+            "instellar-auth-token, of secrets that it may see",
+        )
+    manifest = commands.manifest_of(args, commands.valid(args, env, progress))
+    if begun.known is not None:
+        again(args, env, begun, manifest, results, progress)
+        return 0
+    env = stored(args, env, begun)
+    finish(args, env, begun, shipping.bucket_for(args, env), manifest, results, progress)
+    return 0
+
+
+def again(
+    args: argparse.Namespace, env: Env, begun: Begun, manifest: Manifest, results: Results, progress: Progress
+) -> None:
+    """Make a new deployment of a commit that the service knows, on the archive that it has; nothing is shipped."""
+    path = begun.known.archive_path if begun.known is not None else ""
+    progress.notice(f"{begun.commit.sha} is deployed already: nothing is shipped, {path} is deployed again")
+    _announce(args, env, begun, path, manifest, results, progress)
+
+
+def finish(
+    args: argparse.Namespace,
+    env: Env,
+    begun: Begun,
+    bucket: Bucket,
+    manifest: Manifest,
+    results: Results,
+    progress: Progress,
+) -> None:
+    """Ship the archive and tell the service; raises archive.MissingError where an architecture is not there yet."""
+    from contextlib import closing
+
+    from pakman import archive
+    from pakman import deploy as story
+
+    architectures = manifest.architectures or ()
+    with closing(bucket):
+        if args.dry_run:
+            for entry in archive.entries(bucket, story.folder(begun.commit, bucket), architectures):
+                progress.must_say(f"would be in the archive: {entry.name}")
+            path = ""
+        else:
+            with progress.phase(f"Archive in {bucket.location}"):
+                path = story.ship(begun.commit, bucket, architectures, on_progress=progress.bar)
+    _announce(args, env, begun, path, manifest, results, progress)
+
+
+def _announce(
+    args: argparse.Namespace,
+    env: Env,
+    begun: Begun,
+    path: str,
+    manifest: Manifest,
+    results: Results,
+    progress: Progress,
+) -> None:
+    from pakman import deploy as story
+    from pakman import instellar, stack_commands
+
+    if args.dry_run:
+        results.skipped = "nothing was deployed: it is a dry run"
+        progress.notice(results.skipped)
+        return
+    stack = stack_commands.name(args, manifest)
+    with progress.phase(f"Deploy {begun.commit.ref} at {begun.service.endpoint}"):
+        try:
+            deployed = story.announce(begun.commit, begun.service, path, manifest, stack)
+        except instellar.RefusedError as error:
+            _point_out(args, env, error, results, progress)
+            raise
+        results.deployment, results.deployment_status = deployed, deployed.status
+        progress.say(f"deployment {deployed.id}: {deployed.status}; its archive is {deployed.archive_path}")
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.UTC).date()
+
+
+def _point_out(args: argparse.Namespace, env: Env, error: RefusedError, results: Results, progress: Progress) -> None:
+    """Print each value that the service refuses at its line of the manifest."""
+    from pakman import refusals, settings, validation
+
+    stacks = settings.read(args.file.parent).stacks
+    verdict = validation.validate(args.file, repository=None, today=_today(), stacks=stacks)
+    found = refusals.problems(error.refusals, verdict.root, args.file)
+    results.problems = commands.in_workspace(found, args.file, env)
+    commands.show(found, verdict.source, args.file, env, progress)
+
+
+def _sha(args: argparse.Namespace, env: Env) -> str:
+    from pakman import detection, publish
+
+    directory = args.file.absolute().parent
+    found = detection.commit(directory, env)
+    if args.sha is None:
+        return publish.refuse_without_commit(found, str(directory))
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", args.sha):
+        raise UsageError(f"--sha is {args.sha[:80]!r}, but it should be a full commit SHA", hint="`git rev-parse HEAD`")
+    if args.command == "run" and args.sha != found:
+        raise UsageError(
+            f"--sha is {args.sha}, but what is built is {found or 'no commit'}",
+            hint="check that commit out (in a workflow: actions/checkout's input ref), or leave --sha away",
+        )
+    return str(args.sha)
