@@ -75,6 +75,9 @@ def run(args: argparse.Namespace, env: Env) -> int:
     results.repositories = (repository,)
     if not repository.packages:
         return 0  # the build has said why
+    # Beside packages.json, which says what is pushed; an earlier build's report says nothing of this one.
+    args.junit = repository.manifest_file.with_name(REPORT_FILE)
+    args.junit.unlink(missing_ok=True)
     if args.test:
         _must_pass(args, env, progress, results, repository, reading, bucket)
     else:
@@ -109,8 +112,6 @@ def _must_pass(
         if bucket is None
         else partial(previous.in_bucket, repository, bucket, on_warning=progress.warning)
     )
-    # Beside packages.json, which says what is pushed.
-    args.junit = repository.manifest_file.with_name(REPORT_FILE)
     results.report = test_commands.tested(args, env, progress, repository, reading, earlier)
     results.report_file = args.junit
     test.must_have_passed(results.report)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pakman import commands, previous, stack_commands, test
+from pakman import commands, previous, scratch, stack_commands, test
+from pakman.apk.output import writing
 from pakman.checks import Check, Subject
 from pakman.repository import Repository, read
 from pakman.runroots import choice
@@ -70,9 +71,9 @@ def tested(
     package = repository.packages[0]
     with (
         progress.phase(f"Test of {package.name} {package.version}"),
-        tempfile.TemporaryDirectory(prefix="pakman-") as folder,
+        _working_in(commands.cache(args, env)) as folder,
     ):
-        subject = Subject(repository, reading.manifest, find_previous(Path(folder)))
+        subject = Subject(repository, reading.manifest, find_previous(folder))
         report = test.test(subject, stack, lambda: _place(args, env, stack, progress), on_check=on_check)
     if args.junit is not None:
         report.write_junit(args.junit)
@@ -81,6 +82,18 @@ def tested(
         commands.show(problems, reading.source, args.file, env, progress)
     progress.must_say(report.sentence)
     return report
+
+
+@contextmanager
+def _working_in(cache: Path) -> Iterator[Path]:
+    """Yield a directory where there is room for a package; what a killed run has left there, the next one removes."""
+    with writing(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        work = scratch.make(cache, "previous-")
+    try:
+        yield work.path
+    finally:
+        work.remove()
 
 
 def _place(args: argparse.Namespace, env: Env, stack: Stack, progress: Progress) -> choice.Place:

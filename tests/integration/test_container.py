@@ -192,6 +192,19 @@ def test_a_package_is_tested_in_a_container_beside_the_action(
         assert secret not in re.sub("^::add-mask::.*$", "", step.log, flags=re.MULTILINE)
 
 
+def test_a_package_that_cannot_be_tested_is_shipped_and_that_is_said(
+    make_job: MakeJob, shipping: dict[str, str], s3_server: S3Server
+) -> None:
+    nowhere = '[stacks."alpine/3.23"]\nrun-image = "127.0.0.1:1/alpine:3.23"\n'
+    step = make_job({"instellar.yml": SHOP, ".pakman.toml": nowhere}).step({**shipping, "test": "true"})
+    assert step.status == 0, step.log
+    assert step.outputs["test-result"] == "skipped"
+    assert step.outputs["test-skipped"].startswith("not tested: there is no Alpine 3.23 to test in: "), step.log
+    assert any("not tested: " in warning for warning in step.commands("warning")), step.log
+    assert "| skipped | " in step.summary
+    assert stored(s3_server, shipping)
+
+
 def test_a_problem_stands_at_its_line(make_job: MakeJob) -> None:
     step = make_job({"instellar.yml": SHOP.replace("license", "licence")}).step({"command": "validate"})
     assert step.status == 3

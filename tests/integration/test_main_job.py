@@ -384,11 +384,15 @@ def test_a_package_that_is_not_tested_says_so(
     application: Application, bucket: str, s3_server: S3Server, tmp_path: Path
 ) -> None:
     committed(application, "v1.0.1", PAGE.format(command="'false'"))
+    stale = application.path / "packages" / os.uname().machine / "test-report.xml"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("of an earlier version")
     outputs, _, summary = shipped(application, bucket, s3_server, tmp_path, "--no-test")
     assert (outputs["test-result"], outputs["test-skipped"]) == (
         "skipped",
         "--no-test, or the input test, leaves it out",
     )
     assert "test-report" not in outputs
+    assert not stale.exists()
     assert "| skipped | the package test: \\-\\-no" in summary or "| skipped | the package test: --no" in summary
     assert s3_server.client().list_objects_v2(Bucket=bucket)["KeyCount"] > 0
