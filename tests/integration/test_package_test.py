@@ -184,6 +184,19 @@ def test_every_example_passes_and_upgrades(
     }
 
 
+def test_an_upgrade_is_from_what_previous_names(shop: Shop) -> None:
+    shop.write(PAGE)
+    shop.build("1.0.9", "../old")
+    shop.build("1.1.0")
+    for named, version, warns in (("../old", "1.0.9-r0", False), ("packages", "1.1.0_alpha-r0", True)):
+        status, said = shop.test("--previous", named)
+        assert status == 0, said
+        assert f"apk upgrades it from {version} (" in said
+        assert ("packages has no shop that is older than 1.1.0-r0: the upgrade is tried from" in said) == warns
+
+
+PAGE = "stack: alpine/3.23\nbuild:\n  command: echo hello >page\n  destinations: [page]\n"
+
 SERVICES = {
     "guestbook": ["web"],
     "hello-web": ["web"],
