@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 
 from pakman import names
 from pakman.validation import familiar, old_dialect
@@ -28,10 +28,16 @@ class _Violation(NamedTuple):
     is_key: bool
 
 
+# To JSON Schema 8080.0 is an integer; to those who print it as a port it is none.
+_INTEGERS = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+_extend: Any = validators.extend
+VALIDATOR: Any = _extend(Draft202012Validator, type_checker=_INTEGERS)
+"""JSON Schema as a manifest is held against it."""
+
+
 def _violations(schema: Schema, manifest: Any) -> Iterator[_Violation]:
     """Yield all that jsonschema finds."""
-    validator: Any = Draft202012Validator
-    for error in validator(schema).iter_errors(manifest):
+    for error in VALIDATOR(schema).iter_errors(manifest):
         is_key = "propertyNames" in error.absolute_schema_path
         yield _Violation(list(error.absolute_path), str(error.validator), error.schema, error.instance, is_key)
 
@@ -161,6 +167,8 @@ def _type_hint(kinds: list[str], value: Any, path: list[str | int]) -> str:
         return "write `key: value` in the lines below it, indented"
     if "boolean" in kinds:
         return "write true or false, without quotes"
+    if "integer" in kinds and isinstance(value, float):
+        return "write it without a point"
     if ("integer" in kinds or "number" in kinds) and isinstance(value, str):
         return "write digits, without quotes"
     return "write one value, without `- ` and without keys"
