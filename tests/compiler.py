@@ -24,9 +24,8 @@ NAMES = ("gcc", "make", "binutils", "musl-dev", "libc-dev")
 """What else the package is, in Alpine's words."""
 _LIBC = f"{ARCH}-linux-musl"
 _BINUTILS = ("ar", "as", "ld", "nm", "objcopy", "objdump", "ranlib", "readelf", "strip")
-_INTERNAL = ("cc1", "collect2", "lto-wrapper")
+_INTERNAL = ("cc1", "collect2")
 _LIBRARIES = ("crtbegin.o", "crtbeginS.o", "crtbeginT.o", "crtend.o", "crtendS.o", "libgcc.a", "libgcc_eh.a")
-_PLUGIN = "liblto_plugin.so"
 
 
 def installed(program: Path, tree: Path, name: str = "") -> None:
@@ -48,7 +47,7 @@ def tree(path: Path) -> None:
     installed(gcc, path)
     for name in (*_BINUTILS, "make"):
         installed(_found(name).resolve(), path, f"usr/bin/{name}")
-    for name in (*_INTERNAL, _PLUGIN, *_LIBRARIES):
+    for name in (*_INTERNAL, *_LIBRARIES):
         question = "prog" if name in _INTERNAL else "file"
         file = Path(_asked(gcc, f"-print-{question}-name={name}"))
         installed(file.resolve(), path, str(_normal(file)).lstrip("/"))
@@ -60,10 +59,10 @@ def tree(path: Path) -> None:
     libc = path / "usr/lib" / _LIBC / "libc.so"
     libc.unlink(missing_ok=True)
     libc.symlink_to(f"/lib/ld-musl-{ARCH}.so.1")
+    # Without what optimizes at link time, which would be as large again.
+    specs = f"-fno-use-linker-plugin -specs /usr/lib/{_LIBC}/musl-gcc.specs"
     for name in ("cc", "gcc"):
-        (path / "usr/bin" / name).write_text(
-            f'#!/bin/sh\nexec /usr/bin/{gcc.name} "$@" -specs /usr/lib/{_LIBC}/musl-gcc.specs\n'
-        )
+        (path / "usr/bin" / name).write_text(f'#!/bin/sh\nexec /usr/bin/{gcc.name} "$@" {specs}\n')
         (path / "usr/bin" / name).chmod(0o755)
 
 
