@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pakman import signing
@@ -114,36 +114,33 @@ def _debian_tree(
 
 def nginx_repository(machine: Machine, cache: Path) -> str:
     """Give the machine a repository with nginx in it, and trust in its key; return what to say of it."""
-    key = nginx_packages(machine.path / "srv/mirror", cache)
+    key = packages(machine.path / "srv/mirror", {"nginx": nginx_tree(cache)})
     (machine.path / "etc/apk/keys" / key.name).write_bytes(key.public_pem)
     repositories = machine.path / "etc/apk/repositories"
     repositories.write_text(f"{repositories.read_text()}/srv/mirror\n")
     return "(nginx: Debian's, repacked)"
 
 
-def nginx_packages(repository: Path, cache: Path) -> signing.SigningKey:
-    """Make a repository with nginx in it; return the key that it is signed with."""
+def packages(repository: Path, trees: Mapping[str, Path]) -> signing.SigningKey:
+    """Make a repository with a package of each tree, by its name; return the key that it is signed with."""
     folder = repository / "x86_64"
     folder.mkdir(parents=True)
     key = signing.generate("mirror.rsa.pub")
-    metadata = Metadata(
-        pkgname="nginx",
-        pkgver="1.22.1-r0",
-        pkgdesc="HTTP server",
-        arch="x86_64",
-        origin="nginx",
-        license="BSD-2-Clause",
-    )
-    package = write_package(
-        folder / "nginx-1.22.1-r0.apk",
-        metadata,
-        nginx_tree(cache),
-        scripts={},
-        owners={0: "root"},
-        groups={0: "root"},
-        mtime=0,
-        key=key,
-        threads=2,
-    )
-    write_index(folder / "APKINDEX.tar.gz", [package.path], key, "a stand-in for Alpine's mirror")
+    made = [
+        write_package(
+            folder / f"{name}-1.22.1-r0.apk",
+            Metadata(
+                pkgname=name, pkgver="1.22.1-r0", pkgdesc="For tests", arch="x86_64", origin=name, license="custom"
+            ),
+            tree,
+            scripts={},
+            owners={0: "root"},
+            groups={0: "root"},
+            mtime=0,
+            key=key,
+            threads=2,
+        )
+        for name, tree in trees.items()
+    ]
+    write_index(folder / "APKINDEX.tar.gz", [each.path for each in made], key, "a stand-in for Alpine's mirror")
     return key

@@ -43,16 +43,14 @@ def pid(subject: Subject) -> str:
             cat /run/openrc/options/{name}/child_pid 2>/dev/null || s6-svstat -o pid /run/{name}.s6/{name} 2>/dev/null
         }}
         settled() {{
-            away=0
             for _ in $(seq 150); do
-                case "$(tr '\\0' ' ' <"/proc/$(pid)/cmdline")" in
+                # Without a number, it would be the kernel's own command line.
+                process=$(pid)
+                case "$(tr '\\0' ' ' <"/proc/${{process:-none}}/cmdline")" in
                 *libexec/{subject.name}/* | *./run* | *'busybox su'* | *supervise-daemon* | '') ;;
                 *) break ;;
                 esac 2>/dev/null
-                # OpenRC says that it is started a moment after `rc-service start` has ended.
-                (cd /run/openrc && [ -L started/{name} -o -L starting/{name} -o -L inactive/{name} ]) ||
-                    away=$((away + 1))
-                [ $away -lt 10 ] || break
+                [ -L /run/openrc/started/{name} ] || break
                 sleep 0.2
             done
             pid

@@ -118,7 +118,8 @@ def _words(subject: Subject) -> tuple[str, ...]:
     if f"{subject.name}-openrc" in own:
         found.append("openrc")
     found += subject.manifest.test.packages
-    return tuple(dict.fromkeys(word for word in found if word[0] != "!" and dependency_name(word) not in own))
+    # /bin/sh, which install scripts are for: no root is without.
+    return tuple(dict.fromkeys(word for word in found if word[0] not in "!/" and dependency_name(word) not in own))
 
 
 def _write(pipe: IO[bytes], subject: Subject) -> None:

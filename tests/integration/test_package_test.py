@@ -26,7 +26,7 @@ from tests.building import private_cache
 from tests.engine import Engine
 from tests.integration.conftest import CACHE
 from tests.manifests import TODAY
-from tests.standins import nginx_packages
+from tests.standins import nginx_tree, packages, s6_tree
 
 pytestmark = pytest.mark.alpine
 
@@ -137,12 +137,12 @@ def shop(
 
 @pytest.fixture
 def mirrored(cache: Path, alpine_pristine: Path, tmp_path: Path) -> Iterator[None]:
-    """Have the cache's Alpine root trust a mirror on this machine, which has nginx, and know no other."""
+    """Have the cache's Alpine root trust a mirror on this machine, which has nginx and s6, and know no other."""
     (cache / "roots").unlink()
     (cache / "roots").mkdir(mode=0o700)
     root = cache / "roots" / alpine_pristine.name
     subprocess.run(["cp", "-a", "--reflink=auto", str(alpine_pristine), str(root)], check=True)
-    key = nginx_packages(tmp_path / "mirror", CACHE)
+    key = packages(tmp_path / "mirror", {"nginx": nginx_tree(CACHE), "s6": s6_tree(CACHE)})
     (root / "etc/apk/keys" / key.name).write_bytes(key.public_pem)
 
     class Quiet(SimpleHTTPRequestHandler):
@@ -287,6 +287,19 @@ def test_a_broken_package_is_status_8_and_names_the_line(
     assert f"line={line},col={column},title=package-test::" in annotation
     assert reason in annotation
     assert "fails its test: " in said
+
+
+def test_a_service_that_s6_supervises_goes_through_all_of_it(shop: Shop, mirrored: None) -> None:
+    del mirrored
+    shop.write(BASE.replace("[curl]", "[curl, s6]"))
+    built = repository.read(shop.build())[0]
+    report = shop.report(previous.rebuilt(built, shop.path.parent / "previous"))
+    assert failures(report) == []
+    made = {check.name for check in report.checks}
+    assert {
+        "web starts and is up 1 seconds later",
+        "the service that ran before the upgrade runs the new version",
+    } < made
 
 
 def test_a_hook_that_hangs_is_ended(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
