@@ -21,6 +21,7 @@ from pakman import test as package_test
 from pakman.checks import Check, Subject, install, services
 from pakman.previous import Previous
 from pakman.runroots import choice
+from pakman.signing import SigningKey
 from pakman.test_report import Report
 from tests.building import private_cache
 from tests.engine import Engine
@@ -135,27 +136,34 @@ def shop(
     return Shop(tmp_path / "shop", cache, key, lambda: "".join(capfd.readouterr()))
 
 
-@pytest.fixture
-def mirrored(cache: Path, alpine_pristine: Path, tmp_path: Path) -> Iterator[None]:
-    """Have the cache's Alpine root trust a mirror on this machine, which has nginx and s6, and know no other."""
-    (cache / "roots").unlink()
-    (cache / "roots").mkdir(mode=0o700)
-    root = cache / "roots" / alpine_pristine.name
-    subprocess.run(["cp", "-a", "--reflink=auto", str(alpine_pristine), str(root)], check=True)
-    key = packages(tmp_path / "mirror", {"nginx": nginx_tree(CACHE), "s6": s6_tree(CACHE)})
-    (root / "etc/apk/keys" / key.name).write_bytes(key.public_pem)
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, SigningKey]]:
+    """A mirror on this machine that has nginx and s6: its address and its key."""
+    folder = tmp_path_factory.mktemp("mirror")
+    key = packages(folder / "alpine", {"nginx": nginx_tree(CACHE), "s6": s6_tree(CACHE)})
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "mirror"))) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder / "alpine"))) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        (root / "etc/apk/repositories").write_text(f"http://127.0.0.1:{server.server_port}\n")
-        yield
+        yield f"http://127.0.0.1:{server.server_port}", key
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def mirrored(cache: Path, alpine_pristine: Path, mirror: tuple[str, SigningKey]) -> None:
+    """Have the cache's Alpine root trust the mirror, and know no other."""
+    url, key = mirror
+    (cache / "roots").unlink()
+    (cache / "roots").mkdir(mode=0o700)
+    root = cache / "roots" / alpine_pristine.name
+    subprocess.run(["cp", "-a", "--reflink=auto", str(alpine_pristine), str(root)], check=True)
+    (root / "etc/apk/keys" / key.name).write_bytes(key.public_pem)
+    (root / "etc/apk/repositories").write_text(f"{url}\n")
 
 
 def failures(report: Report) -> list[Check]:
@@ -289,8 +297,8 @@ def test_a_broken_package_is_status_8_and_names_the_line(
     assert "fails its test: " in said
 
 
-def test_a_service_that_s6_supervises_goes_through_all_of_it(shop: Shop, mirrored: None) -> None:
-    del mirrored
+@pytest.mark.usefixtures("mirrored")
+def test_a_service_that_s6_supervises_goes_through_all_of_it(shop: Shop) -> None:
     shop.write(BASE.replace("[curl]", "[curl, s6]"))
     built = repository.read(shop.build())[0]
     report = shop.report(previous.rebuilt(built, shop.path.parent / "previous"))
@@ -404,8 +412,8 @@ def test_what_is_not_as_it_was_built_is_said(shop: Shop, tmp_path: Path) -> None
     assert "cannot be read" in said
 
 
-def test_a_dependency_that_a_repository_does_not_have_is_a_failure(shop: Shop, mirrored: None) -> None:
-    del mirrored
+@pytest.mark.usefixtures("mirrored")
+def test_a_dependency_that_a_repository_does_not_have_is_a_failure(shop: Shop) -> None:
     text = BASE.replace("[curl]", "[curl, no-such-package]")
     shop.write(text)
     shop.build()
