@@ -75,14 +75,14 @@ def tested(
     ):
         subject = Subject(repository, reading.manifest, find_previous(folder))
         report = test.test(subject, stack, lambda: _place(args, env, stack, progress), on_check=on_check)
-    if args.junit is not None:
-        report.write_junit(args.junit)
     problems = report.problems(args.file, reading.root)
     if problems:
         commands.show(problems, reading.source, args.file, env, progress)
     progress.must_say(report.sentence)
     return report
 
+    if args.junit is not None:
+        report.write_junit(args.junit)
 
 @contextmanager
 def _working_in(cache: Path) -> Iterator[Path]:

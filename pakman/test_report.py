@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pakman.apk.output import replacing
+from pakman.apk.output import replacing, writing
 from pakman.checks import Check, Result
+from pakman.errors import BuildError, UsageError
 from pakman.github import neutralise
 from pakman.problems import Problem
 from pakman.validation.yaml_tree import Node
@@ -63,10 +64,14 @@ class Report:
         return whole.replace("##[", "\\u0023#[")
 
     def write_junit(self, file: Path) -> None:
-        """Write it as a JUnit file: one suite, a test case per check. Raises BuildError where that is not possible."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as out:
-            ET.ElementTree(self._suites()).write(out, encoding="utf-8", xml_declaration=True)
+        """Write it as a JUnit file: one suite, a test case per check. Raises UsageError where that is not possible."""
+        try:
+            with writing(file):
+                file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as out:
+                ET.ElementTree(self._suites()).write(out, encoding="utf-8", xml_declaration=True)
+        except BuildError as error:
+            raise UsageError(error.message, hint="name a file that can be written with --junit") from error
 
     def problems(self, file: Path, root: Node | None) -> list[Problem]:
         """Return what has not passed, each at the place in the manifest `file` that it comes from."""

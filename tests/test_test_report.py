@@ -11,7 +11,7 @@ import pytest
 from pakman import manifest
 from pakman import test as package_test
 from pakman.checks import Check, worth_reading
-from pakman.errors import PackageTestError
+from pakman.errors import PackageTestError, UsageError
 from pakman.test_report import Report, text
 from tests.manifests import FULL, TODAY
 from tests.repositories import repository
@@ -121,3 +121,11 @@ def test_the_repository_of_this_machine_is_the_one_that_is_tested(tmp_path: Path
     assert package_test.of_this_machine((other, ours), "i686") == ours
     assert package_test.of_this_machine((other, ours), "aarch64") == other
     assert package_test.of_this_machine((other, ours), "x86_64") is None
+
+
+def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for file in (tmp_path / "file/report.xml", tmp_path):
+        with pytest.raises(UsageError, match="cannot be written: ") as raised:
+            report(PASSED).write_junit(file)
+        assert "--junit" in raised.value.hint
