@@ -65,9 +65,9 @@ def why_apk_failed(ran: Ran, subject: Subject) -> tuple[str, str]:
         running = next((match[2] for line in reversed(ran.lines) if (match := _RUNS.match(line))), "")
         what = f"the {running} script" if running else "apk"
         return f"{what} has not ended after {SECONDS:.0f} seconds", subject.hook_path(running) if running else ""
+    if said := script_failed(ran, subject):
+        return said
     for line in ran.lines:
-        if match := _SCRIPT_FAILED.match(line):
-            return f"the {match[2]} script of {match[1]} {match[3]}", subject.hook_path(match[2])
         if match := _OVERWRITES.match(line):
             is_data = match[1].startswith("var/lib/")
             path = subject.content_path if is_data else "package" if subject.manifest.package is not None else ""
@@ -76,6 +76,12 @@ def why_apk_failed(ran: Ran, subject: Subject) -> tuple[str, str]:
         return "apk does not trust the repository: its index is not signed with the public key beside it", ""
     error = next((line for line in reversed(ran.lines) if line.startswith("ERROR")), last_words(ran.lines))
     return error.removeprefix("ERROR: "), ""
+
+
+def script_failed(ran: Ran, subject: Subject) -> tuple[str, str] | None:
+    """Return which script apk says has failed, and the manifest path that it comes from."""
+    match = next((match for line in ran.lines if (match := _SCRIPT_FAILED.match(line))), None)
+    return (f"the {match[2]} script of {match[1]} {match[3]}", subject.hook_path(match[2])) if match else None
 
 
 def hooks_run(lines: Sequence[str], name: str) -> list[str]:

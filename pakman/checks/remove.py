@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pakman.checks import Check, Subject, sh, worth_reading
-from pakman.checks.install import SECONDS, why_apk_failed
+from pakman.checks.install import SECONDS, script_failed, why_apk_failed
 from pakman.checks.services import nobody_left
 from pakman.runroots import RunRoot
 
@@ -25,8 +25,10 @@ def removed(root: RunRoot, subject: Subject, moment: str) -> Check:
     name = subject.name
     check = f"apk del {name} leaves nothing behind{f' {moment}' if moment else ''}"
     ran = root.run(f"apk del --no-network --no-progress {sh(name)}", SECONDS)
-    if ran.status != 0:
-        reason, path = why_apk_failed(ran, subject)
+    # apk removes it all the same, and is content with itself.
+    failed = script_failed(ran, subject) or (why_apk_failed(ran, subject) if ran.status != 0 else None)
+    if failed is not None:
+        reason, path = failed
         return Check(check, "failed", ran.seconds, path, reason, worth_reading(ran.lines))
     script = f"""
         grep -q {sh(f"^{name}:")} /etc/passwd || echo "the user {name} is gone, and files of it may still be there"

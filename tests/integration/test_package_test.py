@@ -386,6 +386,14 @@ kits:"""
     assert any(line.endswith("::error::from a hook") for check in report.checks for line in check.lines)
 
 
+def test_scripts_that_fail_when_it_is_removed_are_a_failure(shop: Shop) -> None:
+    shop.write(BASE.replace("kits:", "hook:\n  pre-deinstall: exit 1\nkits:"))
+    shop.build()
+    (failed,) = failures(shop.report())
+    assert (failed.path, failed.result) == ("hook.pre-deinstall", "failed")
+    assert failed.reason == "the pre-deinstall script of shop-1.1.0-r0 exited with error 1"
+
+
 def test_a_package_that_ends_everything_is_a_failure(shop: Shop) -> None:
     shop.write(BASE.replace("name: shop\n", "name: shop\n  user: root\n"), greet="kill -9 -1")
     shop.build()
