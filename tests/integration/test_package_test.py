@@ -394,6 +394,15 @@ def test_scripts_that_fail_when_it_is_removed_are_a_failure(shop: Shop) -> None:
     assert failed.reason == "the pre-deinstall script of shop-1.1.0-r0 exited with error 1"
 
 
+def test_names_of_any_kind_are_looked_for_as_they_are(shop: Shop) -> None:
+    shop.write(BASE)
+    for name in ("a  b", "-rf", "$(x)", "q\"'q", "*", "x -> y"):
+        (shop.path / "bin" / name).write_text("")
+        (shop.path / "bin" / f"to {name}").symlink_to(name)
+    shop.build()
+    assert failures(shop.report()) == []
+
+
 def test_a_package_that_ends_everything_is_a_failure(shop: Shop) -> None:
     shop.write(BASE.replace("name: shop\n", "name: shop\n  user: root\n"), greet="kill -9 -1")
     shop.build()
