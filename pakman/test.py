@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple
 
+from pakman import service
 from pakman.buildroots.choice import is_release_of
 from pakman.checks import Check, Subject, install, own, remove, services, supplies, upgrade
 from pakman.checks.supplies import Supplies
 from pakman.errors import PackageTestError, UsageError
+from pakman.manifest import Manifest
 from pakman.previous import Previous
 from pakman.repository import Repository
 from pakman.runroots import RootEndedError, RunRoot, UntestableError
@@ -52,6 +55,25 @@ def must_have_passed(report: Report) -> None:
             f"{report.name} {report.version} fails its test: {failed[0].name}: {failed[0].reason}{more}",
             hint="each failed check is listed above with the lines that were written",
         )
+
+
+def must_be_built_from(repository: Repository, manifest: Manifest, file: Path) -> None:
+    """Raise UsageError where a manifest, which is in `file`, is another package's: what it promises is not in here."""
+    found = {package.name for package in repository.packages}
+    name = (manifest.run.name if manifest.run is not None else None) or repository.slug
+    has_service = service.has_service(manifest)
+    if name not in found:
+        reason = f"it has {', '.join(sorted(found))}, and that is the manifest of {name}"
+    elif has_service and f"{name}-openrc" not in found:
+        reason = "it has no service, and the manifest has"
+    elif not has_service and manifest.package is None and f"{name}-openrc" in found:
+        reason = "it has a service, and the manifest has none"
+    else:
+        return
+    raise UsageError(
+        f"{repository.directory} was not built from {file}: {reason}",
+        hint="give the manifest that it was built from (--config), or build it again",
+    )
 
 
 def of_this_machine(repositories: tuple[Repository, ...], machine: str) -> Repository | None:

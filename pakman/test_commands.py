@@ -38,6 +38,8 @@ def answer(args: argparse.Namespace, env: Env) -> int:
         archs = ", ".join(each.arch for each in repositories)
         progress.warning(f"nothing was tested: {args.directory} has packages for {archs}, and this is another machine")
         return 0
+    if reading.manifest is not None:
+        test.must_be_built_from(repository, reading.manifest, args.file)
     chosen = partial(previous.choose, repository, args.previous, clock=time.monotonic, on_warning=progress.warning)
     report = tested(args, env, progress, repository, reading, chosen)
     if args.format == "json":
@@ -79,10 +81,10 @@ def tested(
     if problems:
         commands.show(problems, reading.source, args.file, env, progress)
     progress.must_say(report.sentence)
-    return report
-
     if args.junit is not None:
         report.write_junit(args.junit)
+    return report
+
 
 @contextmanager
 def _working_in(cache: Path) -> Iterator[Path]:

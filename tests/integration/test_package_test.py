@@ -403,6 +403,23 @@ def test_names_of_any_kind_are_looked_for_as_they_are(shop: Shop) -> None:
     assert failures(shop.report()) == []
 
 
+def test_another_package_s_manifest_is_refused(shop: Shop) -> None:
+    shop.write(BASE)
+    shop.build()
+    for text, reason in (
+        (BASE.replace("name: shop\n", "name: till\n"), "it has shop, shop-openrc, and that is the manifest of till"),
+        (BASE[: BASE.index("run:")], "it has a service, and the manifest has none"),
+    ):
+        shop.write(text)
+        status, said = shop.test()
+        assert status == 2
+        assert f"packages was not built from instellar.yml: {reason}" in said
+    shop.write(BASE[: BASE.index("run:")])
+    shop.build()
+    shop.write(BASE)
+    assert "packages was not built from instellar.yml: it has no service, and the manifest has" in shop.test()[1]
+
+
 def test_a_package_that_ends_everything_is_a_failure(shop: Shop) -> None:
     shop.write(BASE.replace("name: shop\n", "name: shop\n  user: root\n"), greet="kill -9 -1")
     shop.build()
