@@ -163,4 +163,7 @@ def _account_is_there(root: RunRoot, subject: Subject) -> Check:
     check = f"the user and group {name} are there"
     if found == expected:
         return Check(check, "passed", ran.seconds)
-    return Check(check, "failed", ran.seconds, "", f"/etc/passwd and /etc/group say {found}, expected {expected}")
+    reason = (
+        f"/etc/passwd and /etc/group say {found}, expected {expected}" if found != ":::" else "there is no such user"
+    )
+    return Check(check, "failed", ran.seconds, "", reason)

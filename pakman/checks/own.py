@@ -20,7 +20,7 @@ def passes(root: RunRoot, subject: Subject) -> Iterator[Check]:
     if ran.status == 0:
         yield Check(name, "passed", ran.seconds, "test.command")
         return
-    reason = f"it ended with exit status {ran.status}: {last_words(ran.lines)}"
+    reason = ": ".join(filter(None, [f"it ended with exit status {ran.status}", last_words(ran.lines)]))
     if ran.status is None:
         reason = f"it has not ended after {SECONDS:.0f} seconds"
     yield Check(name, "failed", ran.seconds, "test.command", reason, worth_reading(ran.lines))

@@ -198,6 +198,7 @@ def nobody_left(subject: Subject) -> str:
     name = subject.name
     # Who ran as root cannot be told from others by the user alone.
     return f"""
+        uid=$(id -u {sh(name)} 2>/dev/null) || uid=none
         for try in 0 1 2 3 4 5 6 7 8 9; do
             left=
             for status in /proc/[0-9]*/status; do
@@ -206,7 +207,7 @@ def nobody_left(subject: Subject) -> str:
                 words=$(2>/dev/null tr '\\0' ' ' <$process/cmdline) && [ -n "$words" ] || continue
                 case "$words" in
                 */usr/libexec/{name}/* | *supervise-daemon\\ {name}\\ * | *s6-*/run/{name}.s6*) left="$left; $words" ;;
-                *) ! grep -qE "^Uid:.$(id -u {sh(name)})[^0-9]" $status 2>/dev/null || left="$left; $words" ;;
+                *) ! grep -qE "^Uid:.$uid[^0-9]" $status 2>/dev/null || left="$left; $words" ;;
                 esac
             done
             [ -n "$left" ] || break
