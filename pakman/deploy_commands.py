@@ -169,6 +169,7 @@ def _announce(
             _point_out(args, env, error, results, progress)
             raise
         results.deployment, results.deployment_status = deployed, deployed.status
+        results.headline = f"{begun.commit.ref} is deployed"
         progress.say(f"deployment {deployed.id}: {deployed.status}; its archive is {deployed.archive_path}")
 
 
@@ -183,6 +184,8 @@ def _point_out(args: argparse.Namespace, env: Env, error: RefusedError, results:
     stacks = settings.read(args.file.parent).stacks
     verdict = validation.validate(args.file, repository=None, today=_today(), stacks=stacks)
     found = refusals.problems(error.refusals, verdict.root, args.file)
+    if not found:
+        return
     results.problems = commands.in_workspace(found, args.file, env)
     commands.show(found, verdict.source, args.file, env, progress)
 

@@ -248,6 +248,7 @@ def _id(value: object) -> str:
 
 
 def _path(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[ -~]{1,1024}", value):
+    # It is printed, and becomes a step's output: nothing that a runner could take for a command.
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._~/+=@-]{1,1024}", value):
         raise ValueError("not a key")
     return value

@@ -51,19 +51,22 @@ def read(content: Any) -> tuple[Refusal, ...]:
 
 
 def problems(refused: Iterable[Refusal], root: Node | None, file: Path) -> list[Problem]:
-    """Return each refusal as a problem at the manifest's line; at the nearest that there is, where it has not that."""
+    """Return each refusal as a problem at the manifest's line; at the nearest that there is, where it has not that.
+
+    What is refused of the rest of a request has no line.
+    """
     found = []
     for refusal in refused:
+        if root is None or not refusal.path or root.child(refusal.path[0]) is None:
+            continue
         line, column = _place(root, refusal.path)
         path = path_text(list(refusal.path))
-        message = f"the deployment service refuses {path or 'this'}: {refusal.message}"
+        message = f"the deployment service refuses {path}: {refusal.message}"
         found.append(Problem(str(file), line, column, path, "error", "refused", message, ""))
     return sorted(found)
 
 
-def _place(root: Node | None, path: tuple[str | int, ...]) -> tuple[int, int]:
-    if root is None:
-        return 1, 1
+def _place(root: Node, path: tuple[str | int, ...]) -> tuple[int, int]:
     node, place = root, root
     for part in path:
         child = node.child(part)

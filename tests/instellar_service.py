@@ -30,8 +30,6 @@ class Asked:
     """By name in lower case."""
     content: Any
     """What its JSON holds; None where it has no body."""
-    number: int
-    """Counted from 1."""
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -196,11 +194,12 @@ def running_service(storage: Mapping[str, Any] | None = None) -> Iterator[Servic
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
+            content = json.loads(body) if body else None
+            asked = Asked(self.command, self.path, headers, content)
             with lock:
-                content = json.loads(body) if body else None
-                asked = Asked(self.command, self.path, headers, content, len(service.asked) + 1)
                 service.asked.append(asked)
-                fault = service.before(asked)
+            fault = service.before(asked)
+            with lock:
                 status, said = service.answer(asked) if fault is None or fault.after else (0, None)
             if fault is None:
                 fault = Fault(status, json.dumps(said).encode(), {"content-type": "application/json"})

@@ -78,8 +78,6 @@ def test_no_more_is_read_than_a_person_would() -> None:
         (("kits", 1), 12, 5),
         (("kits", 1, "ports", 3, "target"), 12, 5),
         (("plans", 0, "name"), 14, 11),
-        (("sizes", 0), 1, 1),
-        ((), 1, 1),
     ],
 )
 def test_a_refusal_is_a_problem_at_its_line(
@@ -93,3 +91,5 @@ def test_a_refusal_is_a_problem_at_its_line(
     assert (problem.line, problem.column) == (line, column)
     assert problem.message.endswith(": is taken")
     assert problem.severity == "error"
+    others = [Refusal(("sizes", 0), "is missing"), Refusal((), "no"), Refusal(("ref",), "is taken")]
+    assert refusals.problems(others, verdict.root, file) == []

@@ -11,9 +11,24 @@ from typing import Any
 
 import pytest
 
-from pakman import arguments, bucket, cli, command, commands, test_commands
+from pakman import (
+    arguments,
+    bucket,
+    cli,
+    command,
+    commands,
+    deploy,
+    deploy_commands,
+    detection,
+    shipping,
+    test_commands,
+)
+from pakman.archive import MissingError
 from pakman.buildroots import unprivileged
 from pakman.checks import Check, Result
+from pakman.deploy import Commit
+from pakman.instellar import Deployment, Instellar, Storage
+from pakman.publish import Publication
 from pakman.repository import Repository
 from pakman.test_report import Report
 from tests.repositories import repository
@@ -207,3 +222,103 @@ def test_a_level_says_what_is_heard(
     assert ("::notice::" in capsys.readouterr().out) == said
     assert job("run", "--log-level", level, "--bucket", "nowhere")[0] == 2
     assert "::error title=pakman::" in capsys.readouterr().out
+
+
+TOKENS = {"INSTELLAR_PACKAGE_TOKEN": "package-token", "INSTELLAR_AUTH_TOKEN": "auth-token"}
+STORAGE = Storage("packages", "https://s3.example.com", "auto", "AKIDEXAMPLE", "s3cr3t-of-the-service")
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A service that knows no commit, and what became of a run: where it pushed, and that it deployed."""
+    done: list[str] = []
+
+    def pushed(_repositories: object, target: bucket.Bucket, *_: object, **__: object) -> Publication:
+        done.append(f"pushed to {target.location}")
+        return Publication("path", "url", "path", "url", (), ())
+
+    monkeypatch.setattr(Instellar, "deployment", lambda _self, _sha: None)
+    monkeypatch.setattr(Instellar, "storage", lambda _self: STORAGE)
+    monkeypatch.setattr(bucket.Bucket, "list", lambda _self, _prefix: {})
+    monkeypatch.setattr(shipping, "_pushed", pushed)
+    monkeypatch.setattr(deploy_commands, "finish", lambda *_: done.append("deployed"))
+    monkeypatch.setattr(deploy_commands, "_sha", lambda *_: "0" * 40)
+    return done
+
+
+RUN = ("run", "--no-test", "--ref=refs/heads/main")
+
+
+def test_with_tokens_and_no_bucket_the_service_names_one(
+    job: Job, built: list[dict[str, Any]], service: list[str]
+) -> None:
+    assert job(*RUN, PAKMAN_SIGNING_KEY="any", **TOKENS)[0] == 0
+    assert built[0]["ships"]
+    assert service == ["pushed to s3://packages", "deployed"]
+
+
+@pytest.mark.parametrize("env", [{}, TOKENS | {"GITHUB_EVENT_NAME": "pull_request"}])
+def test_without_tokens_and_for_a_fork_nothing_is_deployed(
+    job: Job, built: list[dict[str, Any]], service: list[str], env: dict[str, str]
+) -> None:
+    status, outputs, _ = job(*RUN, **env)
+    assert (status, outputs["deployment-status"], service) == (0, "none", [])
+
+
+def test_a_throwaway_key_signs_nothing_that_is_deployed(
+    job: Job, built: list[dict[str, Any]], service: list[str]
+) -> None:
+    status, _, summary = job(*RUN, **TOKENS)
+    assert (status, built) == (5, [])
+    assert "pushing needs a signing key" in summary
+
+
+def test_a_job_of_a_matrix_leaves_the_deployment_to_the_last(
+    job: Job,
+    built: list[dict[str, Any]],
+    service: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def missing(*_: object) -> None:
+        raise MissingError("no packages for aarch64 yet")
+
+    monkeypatch.setattr(deploy_commands, "finish", missing)
+    status, outputs, summary = job(*RUN, PAKMAN_SIGNING_KEY="any", **TOKENS)
+    assert (status, outputs["deployment-status"], outputs["skipped"]) == (0, "none", "")
+    assert "::notice::nothing was deployed: no packages for aarch64 yet" in capsys.readouterr().out
+    assert "- Deployment: `none yet: no packages for aarch64 yet`" in summary
+
+
+def test_a_dry_run_deploys_nothing(job: Job, built: list[dict[str, Any]], service: list[str]) -> None:
+    assert job(*RUN, "--dry-run", PAKMAN_SIGNING_KEY="any", **TOKENS)[0] == 0
+    assert service == ["pushed to s3://packages"]
+
+
+def test_a_commit_that_the_service_knows_is_not_built(
+    job: Job, built: list[dict[str, Any]], service: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Deployment("7", "archives/x/packages.zip")
+    monkeypatch.setattr(Instellar, "deployment", lambda _self, _sha: known)
+    again: list[tuple[Commit, str]] = []
+
+    def announce(commit: Commit, _service: object, path: str, *_: object) -> deploy.Deployed:
+        again.append((commit, path))
+        return deploy.Deployed("8", "created", path)
+
+    monkeypatch.setattr(deploy, "announce", announce)
+    status, outputs, _ = job(*RUN, **TOKENS)
+    assert status == 0
+    assert (built, service) == ([], [])
+    assert again == [(Commit("acme", "notes", "0" * 40, "refs/heads/main"), "archives/x/packages.zip")]
+    assert (outputs["deployment-id"], outputs["deployment-status"]) == ("8", "created")
+    assert outputs["skipped"] == f"nothing was built or pushed: {'0' * 40} is deployed already"
+
+
+def test_no_other_commit_is_deployed_than_the_one_that_is_built(
+    job: Job, built: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detection, "commit", lambda _directory, _env: "1" * 40)
+    status, _, summary = job(*RUN, f"--sha={'2' * 40}", **TOKENS)
+    assert (status, built) == (2, [])
+    assert f"--sha is {'2' * 40}, but what is built is {'1' * 40}" in summary.replace("\\", "")

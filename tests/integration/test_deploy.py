@@ -11,6 +11,7 @@ import threading
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -24,6 +25,7 @@ from pakman.bucket import Bucket, Location
 from pakman.errors import BucketError
 from pakman.publish import publish
 from tests import demo, repositories
+from tests.building import contents
 from tests.instellar_service import AUTH_TOKEN, PACKAGE_TOKEN, Asked, Fault, Service, running_service, storage_of
 from tests.integration.conftest import CACHE
 from tests.proxy import Answer, Request, proxy
@@ -35,7 +37,10 @@ BUCKET = "deployments"
 MANIFEST = """\
 stack: alpine/3.23
 build:
-  command: mkdir out && echo hello > out/hello
+  command: |
+    mkdir out
+    { echo BUILD_SEES=this; env; cat /proc/[0-9]*/environ; } 2>/dev/null | tr '\\0' '\\n' |
+      grep -E '^(BUILD_SEES|INSTELLAR_|AWS_|PAKMAN_SIGNING_KEY)' > out/found
   destinations: [out]
 run:
   name: shop
@@ -215,6 +220,7 @@ def test_all_architectures_of_a_commit_are_deployed_at_once(place: Place, tmp_pa
     assert found["deployment-status"] == "created"
     assert found["archive-path"] == key
     assert found["skipped"] == ""
+    assert summary.read_text().startswith("## refs/heads/main is deployed\n")
     assert f"- Deployment: `1 (created)`\n- Archive: `{key}`" in summary.read_text()
 
 
@@ -234,6 +240,21 @@ def test_a_commit_that_is_deployed_is_deployed_again_without_shipping(place: Pla
     assert demo.parsed(outputs.read_text())["deployment-status"] == "exists"
     assert place.keys() == before
     assert len(place.service.known) == 2
+
+
+def test_two_deployments_at_once_are_one(place: Place, tmp_path: Path) -> None:
+    place.pushed(tmp_path / "built", "x86_64")
+    together = threading.Barrier(2, timeout=60)
+
+    def wait(request: Asked) -> None:
+        # Neither knows of the other when it makes its archive.
+        if request.path == "/publish/storage":
+            together.wait()
+
+    place.service.before = wait
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: place.pakman("deploy"), range(2)))
+    assert len(place.archives()) == len(place.service.known) == len(place.service.configurations) == 1
 
 
 def test_a_bucket_that_was_given_is_the_one(place: Place, tmp_path: Path) -> None:
@@ -321,6 +342,7 @@ def test_a_fork_s_pull_request_is_not_deployed(place: Place, tmp_path: Path) -> 
         ([], {"INSTELLAR_PACKAGE_TOKEN": "", "INSTELLAR_AUTH_TOKEN": ""}, 2, "deploying needs the tokens"),
         ([], {"INSTELLAR_AUTH_TOKEN": ""}, 2, "INSTELLAR_AUTH_TOKEN is not"),
         ([], {"INSTELLAR_AUTH_TOKEN": "another"}, 7, "does not know the auth token"),
+        (["--sha=" + "0" * 40], {}, 7, "has no packages yet"),
         (["--sha=main"], {}, 2, "--sha is 'main', but it should be a full commit SHA"),
         (["--instellar-endpoint=http://x.example"], {}, 2, "would read the tokens"),
     ],
@@ -420,6 +442,10 @@ def test_a_run_that_is_killed_before_the_service_knows_is_finished_by_the_next(p
     assert entries(place, key) == {
         f"{arch}/{file.name}": file.read_bytes() for file in built.iterdir() if file.suffix in (".apk", ".gz")
     }
+
+    # The build wrote down what it could find of the tokens, and of the bucket's keys that the service hands out.
+    (package,) = built.glob("shop-0*.apk")
+    assert contents(package)["var/lib/shop/out/found"] == b"BUILD_SEES=this\n"
 
     outputs.unlink()
     said = place.pakman(*run, "--ref=refs/tags/v1.0.0", env={"GITHUB_OUTPUT": str(outputs)})

@@ -210,6 +210,13 @@ def test_a_refusal_says_what_to_do(
     assert not any(token in caught.value.message for token in (PACKAGE_TOKEN, AUTH_TOKEN, *service.tokens))
 
 
+@pytest.mark.parametrize("archive", ["", "a b", "a\n::x::", "##[add-path]/tmp", None, 7, "x" * 1025])
+def test_an_archive_s_key_is_one(service: Service, archive: Any) -> None:
+    service.known["refs/heads/main", SHA] = {"id": 1, "archive_path": archive}
+    with pytest.raises(DeploymentError, match="answers with a deployment that is none"):
+        client(service).deployment(SHA)
+
+
 @pytest.mark.parametrize("number", ["../storage", "", True, None, 1.5, [], "a/b", "x" * 65])
 def test_a_deployment_s_number_is_one(service: Service, number: Any) -> None:
     service.known["refs/heads/main", SHA] = {"id": number, "archive_path": "archives/x/packages.zip"}
