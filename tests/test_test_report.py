@@ -72,6 +72,12 @@ def test_a_junit_file_has_a_case_per_check(tmp_path: Path) -> None:
     assert (failure.attrib, failure.text) == ({"message": "it ended", "type": "run.services[0]"}, "no ? <database>")
 
 
+def test_what_a_hook_has_written_is_no_command_to_a_job() -> None:
+    check = Check("web starts", "failed", path="run", reason="##[error]::warning::x", lines=("##[group]",))
+    assert "##[" not in text(check) + report(check).to_json()
+    assert json.loads(report(check).to_json())["checks"][0]["lines"] == ["##[group]"]
+
+
 def test_json_has_every_field() -> None:
     found = json.loads(report(PASSED, FAILED).to_json())
     assert (found["result"], found["where"], len(found["checks"])) == ("failed", "the sandbox", 2)
