@@ -96,7 +96,10 @@ class Instellar:
         """Return where this package's files go."""
         answer = self._ask("GET", "/publish/storage")
         if answer.status == 404:
-            raise self._api.error("has no storage for this package", hint="set one up there, or give --bucket")
+            raise self._api.error(
+                "has no storage for this package",
+                hint="look at INSTELLAR_PACKAGE_TOKEN: is it this package's? else set a storage up there, or give --bucket",
+            )
         found = self._attributes(answer, 200)
         try:
             credential = found["credential"]

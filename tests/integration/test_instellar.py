@@ -184,7 +184,7 @@ def test_a_token_that_has_become_too_old_is_made_anew(service: Service) -> None:
     [
         ({"auth": "another"}, "", None, "does not know the auth token", "INSTELLAR_AUTH_TOKEN"),
         ({}, "/callback", Fault(401), "does not know the auth token", "INSTELLAR_AUTH_TOKEN"),
-        ({"package": "another"}, "", None, "has no storage for this package", "--bucket"),
+        ({"package": "another"}, "", None, "has no storage for this package", "INSTELLAR_PACKAGE_TOKEN"),
         ({}, "/storage", Fault(401), "refuses the tokens (401)", "INSTELLAR_PACKAGE_TOKEN"),
         ({}, "/storage", Fault(403), "refuses the tokens (403)", "INSTELLAR_PACKAGE_TOKEN"),
         ({}, "/storage", Fault(404), "has no storage for this package", "--bucket"),
