@@ -98,7 +98,7 @@ class Instellar:
         if answer.status == 404:
             raise self._api.error(
                 "has no storage for this package",
-                hint="look at INSTELLAR_PACKAGE_TOKEN: is it this package's? else set a storage up there, or give --bucket",
+                hint="is INSTELLAR_PACKAGE_TOKEN this package's? if so, set a storage up there, or give --bucket",
             )
         found = self._attributes(answer, 200)
         try:
