@@ -12,15 +12,15 @@ import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import chdir, closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pakman import archive, repository, signing
+from pakman import archive, cli, repository, signing
 from pakman.bucket import Bucket, Location
 from pakman.errors import BucketError
 from pakman.publish import publish
@@ -148,10 +148,26 @@ class Place:
         )
 
     def pakman(self, *argv: str, status: int = 0, env: Mapping[str, str] | None = None) -> str:
-        """Run pakman here; it must exit with `status`. Return all that it said, which holds no secret."""
+        """Run pakman as a program; it must exit with `status`. Return all that it said, which holds no secret."""
         with self.start(*argv, env=env) as process:
             said, _ = process.communicate(timeout=120)
         assert process.returncode == status, said
+        return self.without_secrets(said)
+
+    def deploy(self, *argv: str, status: int = 0, env: Mapping[str, str] | None = None) -> str:
+        """Run `pakman deploy` in this process, which knows boto3 already; else as `pakman` does."""
+        said, variables = StringIO(), self.env(env or {})
+        words = ["deploy", *argv, "--project=acme/notes", f"--prefix={self.prefix}"]
+        with chdir(self.path), redirect_stdout(said), redirect_stderr(said), pytest.MonkeyPatch.context() as patch:
+            for name in list(os.environ):
+                patch.delenv(name)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            ended = cli.main(words)
+        assert ended == status, said.getvalue()
+        return self.without_secrets(said.getvalue())
+
+    def without_secrets(self, said: str) -> str:
         secrets = [PACKAGE_TOKEN, AUTH_TOKEN, self.server.secret_access_key, *self.service.tokens]
         shown = "\n".join(line for line in said.splitlines() if not line.startswith("::add-mask::"))
         assert not any(secret in shown for secret in secrets)
@@ -203,7 +219,7 @@ def asked(place: Place) -> list[str]:
 def test_all_architectures_of_a_commit_are_deployed_at_once(place: Place, tmp_path: Path) -> None:
     place.pushed(tmp_path / "built", "aarch64", "x86_64")
     outputs, summary = tmp_path / "outputs", tmp_path / "summary"
-    place.pakman("deploy", env={"GITHUB_OUTPUT": str(outputs), "GITHUB_STEP_SUMMARY": str(summary)})
+    place.deploy(env={"GITHUB_OUTPUT": str(outputs), "GITHUB_STEP_SUMMARY": str(summary)})
     (key,) = place.archives()
     assert re.fullmatch(rf"{place.prefix}/archives/[0-9a-f-]{{36}}/packages\.zip", key)
     expected = {f"{arch}/shop-1.0.0-r0.apk": f"for {arch}".encode() for arch in ("aarch64", "x86_64")}
@@ -226,17 +242,17 @@ def test_all_architectures_of_a_commit_are_deployed_at_once(place: Place, tmp_pa
 
 def test_a_commit_that_is_deployed_is_deployed_again_without_shipping(place: Place, tmp_path: Path) -> None:
     place.pushed(tmp_path / "built", "x86_64")
-    place.pakman("deploy")
+    place.deploy()
     before, outputs = place.keys(), tmp_path / "outputs"
     asked(place)
-    said = place.pakman("deploy", "--ref=refs/tags/v1", env={"GITHUB_OUTPUT": str(outputs)})
+    said = place.deploy("--ref=refs/tags/v1", env={"GITHUB_OUTPUT": str(outputs)})
     assert "is deployed already: nothing is shipped" in said
     assert asked(place) == [*CALLS[:2], "POST /publish/deployments", "POST /publish/deployments/2/configurations"]
     assert {ref for ref, _ in place.service.known} == {"refs/heads/main", "refs/tags/v1"}
     assert len({each["archive_path"] for each in place.service.known.values()}) == 1
     assert demo.parsed(outputs.read_text())["deployment-status"] == "created"
     outputs.unlink()
-    place.pakman("deploy", env={"GITHUB_OUTPUT": str(outputs)})
+    place.deploy(env={"GITHUB_OUTPUT": str(outputs)})
     assert demo.parsed(outputs.read_text())["deployment-status"] == "exists"
     assert place.keys() == before
     assert len(place.service.known) == 2
@@ -259,7 +275,7 @@ def test_two_deployments_at_once_are_one(place: Place, tmp_path: Path) -> None:
 
 def test_a_bucket_that_was_given_is_the_one(place: Place, tmp_path: Path) -> None:
     place.pushed(tmp_path / "built", "x86_64")
-    place.pakman("deploy", f"--bucket=s3://{BUCKET}", "--ref=refs/heads/x", env=place.server.env)
+    place.deploy(f"--bucket=s3://{BUCKET}", "--ref=refs/heads/x", env=place.server.env)
     assert "GET /publish/storage" not in asked(place)
     assert len(place.archives()) == 1
 
@@ -267,31 +283,31 @@ def test_a_bucket_that_was_given_is_the_one(place: Place, tmp_path: Path) -> Non
 def test_without_kits_there_is_no_configuration(place: Place, tmp_path: Path) -> None:
     (place.path / "instellar.yml").write_text(MANIFEST.replace("stack: alpine/3.23\n", ""))
     place.pushed(tmp_path / "built", "x86_64")
-    place.pakman("deploy")
+    place.deploy()
     assert "stack" not in place.service.asked[3].content["deployment"]
     assert asked(place) == CALLS[:4]
-    place.pakman("deploy", "--stack=3.22", "--ref=refs/tags/v1")
+    place.deploy("--stack=3.22", "--ref=refs/tags/v1")
     assert place.service.asked[-1].content["deployment"]["stack"] == "alpine/3.22"
 
 
 def test_a_dry_run_ships_and_deploys_nothing(place: Place, tmp_path: Path) -> None:
     place.pushed(tmp_path / "built", "x86_64")
-    said = place.pakman("deploy", "--dry-run")
+    said = place.deploy("--dry-run")
     assert "would be in the archive: x86_64/APKINDEX.tar.gz\nwould be in the archive: x86_64/shop-1.0.0-r0.apk" in said
     assert (place.archives(), place.service.known) == ([], {})
 
 
 def test_what_is_missing_is_named_and_nothing_is_deployed(place: Place, tmp_path: Path) -> None:
-    said = place.pakman("deploy", status=7)
+    said = place.deploy(status=7)
     assert f"error: {place.folder} in s3://{BUCKET}/{place.prefix} has no packages yet" in said
     place.pushed(tmp_path / "built", "x86_64")
     (place.path / "instellar.yml").write_text(MANIFEST + "architectures: [x86_64, aarch64]\n")
-    assert "has no packages for aarch64 yet" in place.pakman("deploy", status=7)
+    assert "has no packages for aarch64 yet" in place.deploy(status=7)
     # An index comes last: until then an architecture has not arrived.
     place.client.put_object(Bucket=BUCKET, Key=f"{place.folder}/aarch64/shop-1.0.0-r0.apk", Body=b"x")
-    assert "has no packages for aarch64 yet" in place.pakman("deploy", status=7)
+    assert "has no packages for aarch64 yet" in place.deploy(status=7)
     assert (place.archives(), place.service.known) == ([], {})
-    place.pakman("deploy", "--architectures=x86_64")
+    place.deploy("--architectures=x86_64")
     assert list(entries(place, place.archives()[0])) == ["x86_64/APKINDEX.tar.gz", "x86_64/shop-1.0.0-r0.apk"]
 
 
@@ -299,7 +315,7 @@ def test_what_is_no_package_is_no_entry(place: Place, tmp_path: Path) -> None:
     place.pushed(tmp_path / "built", "x86_64")
     for name in ("keys/APKINDEX.tar.gz", "x86_64/notes.txt", "x86_64/deep/er.apk", "shop.apk", "release.json"):
         place.client.put_object(Bucket=BUCKET, Key=f"{place.folder}/{name}", Body=b"x")
-    place.pakman("deploy")
+    place.deploy()
     assert list(entries(place, place.archives()[0])) == ["x86_64/APKINDEX.tar.gz", "x86_64/shop-1.0.0-r0.apk"]
 
 
@@ -307,19 +323,19 @@ def test_what_is_refused_is_said_at_the_manifest_s_line(place: Place, tmp_path: 
     place.pushed(tmp_path / "built", "x86_64")
     place.service.refuses = {"errors": {"kits": [{"ports": [{}, {"target": ["is taken"]}]}]}}
     line = (MANIFEST + KITS).splitlines().index("        target: 4000") + 1
-    said = place.pakman("deploy", status=7)
+    said = place.deploy(status=7)
     assert f"instellar.yml:{line}:17: error: the deployment service refuses kits[0].ports[1].target: is taken" in said
     assert "refuses values: kits[0].ports[1].target is taken" in said
     summary = tmp_path / "summary"
     env = {"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": str(place.path), "GITHUB_STEP_SUMMARY": str(summary)}
-    said = place.pakman("deploy", status=7, env=env)
+    said = place.deploy(status=7, env=env)
     assert f"::error file=instellar.yml,line={line},col=17,title=refused::the deployment service refuses" in said
     assert f"- `instellar.yml:{line}:17` error: " in summary.read_text()
     # What the service hands out is masked before it could be said.
     assert f"::add-mask::{place.service.tokens[-1]}\n" in said
     # Once the manifest is right, the same deployment gets its configuration.
     place.service.refuses = None
-    place.pakman("deploy")
+    place.deploy()
     assert place.service.configurations == {1: PAYLOAD}
     assert len(place.service.known) == 1
 
@@ -330,7 +346,7 @@ def test_a_fork_s_pull_request_is_not_deployed(place: Place, tmp_path: Path) -> 
     job = {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_EVENT_PATH": str(event), "GITHUB_OUTPUT": str(outputs)}
     for tokens in ({"INSTELLAR_PACKAGE_TOKEN": "", "INSTELLAR_AUTH_TOKEN": ""}, {}):
         outputs.write_text("")
-        said = place.pakman("deploy", env={**job, **tokens})
+        said = place.deploy(env={**job, **tokens})
         assert "notice: nothing was deployed: GitHub gives a pull request from a fork no secrets" in said
         assert demo.parsed(outputs.read_text())["deployment-status"] == "none"
     assert place.service.asked == []
@@ -350,7 +366,7 @@ def test_a_fork_s_pull_request_is_not_deployed(place: Place, tmp_path: Path) -> 
 def test_what_is_wrong_is_one_sentence(
     place: Place, argv: list[str], env: dict[str, str], status: int, sentence: str
 ) -> None:
-    said = place.pakman("deploy", *argv, status=status, env=env)
+    said = place.deploy(*argv, status=status, env=env)
     assert sentence in said
     assert "Traceback" not in said
 
@@ -358,8 +374,8 @@ def test_what_is_wrong_is_one_sentence(
 def test_a_head_that_is_on_no_branch_needs_a_name(place: Place, tmp_path: Path) -> None:
     place.pushed(tmp_path / "built", "x86_64")
     place.git("checkout", "--quiet", "--detach")
-    assert "give --ref, e.g. --ref refs/heads/main" in place.pakman("deploy", status=2)
-    place.pakman("deploy", env={"GITHUB_REF": "refs/tags/v9"})
+    assert "give --ref, e.g. --ref refs/heads/main" in place.deploy(status=2)
+    place.deploy(env={"GITHUB_REF": "refs/tags/v9"})
     assert [ref for ref, _ in place.service.known] == ["refs/tags/v9"]
 
 
@@ -367,7 +383,7 @@ def test_another_commit_can_be_deployed(place: Place, tmp_path: Path) -> None:
     place.pushed(tmp_path / "built", "x86_64")
     sha = place.sha
     place.git("commit", "--quiet", "--allow-empty", "--message=second")
-    place.pakman("deploy", f"--sha={sha}")
+    place.deploy(f"--sha={sha}")
     assert [known for _, known in place.service.known] == [sha]
 
 
