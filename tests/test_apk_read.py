@@ -173,6 +173,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a fourth segment": (lambda p: package(p, GOOD_DATA, behind=member(b"")), "something behind its data segment"),
     "garbage at the end": (lambda p: package(p, GOOD_DATA, behind=b"garbage"), "something behind its data segment"),
     "files behind the end": (lambda p: package(p, GOOD_DATA + GOOD_DATA), "something behind the archive's end"),
+    "zeros without end": (lambda p: package(p, GOOD_DATA + bytes(2 << 20)), "something behind the archive's end"),
     "no tar": (lambda p: package(p, b"x" * 512), "that is no tar header"),
     "half a header": (lambda p: package(p, GOOD_DATA[:700]), "no tar header|ends in the middle"),
     "a wrong header checksum": (

@@ -172,9 +172,15 @@ class Content:
             pass
 
 
+_MOST_PADDING = 1 << 20
+"""Bytes behind the last entry. tar fills its last record, mostly of 10 KB; a bomb goes on for gigabytes."""
+
+
 def _only_zeros_to_the_end(stream: Readable) -> None:
+    size = 0
     while piece := stream.read(1 << 16):
-        if piece.strip(b"\0"):
+        size += len(piece)
+        if piece.strip(b"\0") or size > _MOST_PADDING:
             raise TarError("there is something behind the archive's end")
 
 
