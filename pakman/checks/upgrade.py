@@ -9,7 +9,8 @@ from pakman.checks.supplies import NEW, OLD, serving
 from pakman.previous import Previous
 from pakman.runroots import RunRoot
 
-_DATA = ".pakman-test"
+_DATA = "pakman-test"
+"""A name that a star matches, too: `rm -rf /var/lib/shop/*` takes it along."""
 _WAIT = 60.0
 
 

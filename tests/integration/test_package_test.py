@@ -363,7 +363,7 @@ hook:
     touch /etc/left-behind
     echo '::error::from a hook'
   pre-upgrade: "true"
-  post-upgrade: rm /var/lib/shop/.pakman-test
+  post-upgrade: rm -rf /var/lib/shop/*
 kits:"""
     text = BASE.replace("kits:", hooks).replace(
         "call: hello", "call: hello\n    - {name: bad, path: /bin, binary: 'false'}"
@@ -377,7 +377,7 @@ kits:"""
         (
             "hook.post-upgrade",
             "failed",
-            "a file of the application's in /var/lib/shop is not what it was: stat: can't stat '.pakman-test': "
+            "a file of the application's in /var/lib/shop is not what it was: stat: can't stat 'pakman-test': "
             "No such file or directory",
         ),
         ("hook.post-upgrade", "failed", "it was not restarted: it still runs the old files"),
