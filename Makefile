@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SYSTEM := binutils bubblewrap e2fsprogs gcc git musl-tools python3-venv qemu-utils shellcheck
+SYSTEM := binutils bubblewrap e2fsprogs gcc git musl-tools python3-venv qemu-system-x86 qemu-utils shellcheck
 # Not beside an engine that came another way: Debian's would replace it.
 SYSTEM += $(if $(shell command -v dockerd),,docker.io)
 

@@ -30,7 +30,7 @@ BUCKET = "s3://demo/apk"
 PORT = 8080
 
 
-_WHAT_IS_LEFT = """
+WHAT_IS_LEFT = """
     # busybox's timeout, which guards an answer, looks once a second whether there is anything left to guard.
     for _ in 1 2 3 4 5 6; do pgrep -f hello-web || break; sleep 0.5; done
     pgrep -fa hello-web || find /etc /usr /run -path '*hello-web*' ! -path '/etc/apk/*' | grep . || echo nothing is left
@@ -131,8 +131,15 @@ def checks(folder: Path) -> str:
 
 def trust(machine: Machine, outputs: dict[str, str]) -> None:
     """Do on the machine what the README says: take the key and the repository's address."""
-    machine.sh(f"cd /etc/apk/keys && wget -q {outputs['public-key-url']}")
-    machine.sh(f"echo {outputs['repository-url']} >> /etc/apk/repositories && apk update --quiet")
+    key = seen_from(machine, outputs["public-key-url"])
+    machine.sh(f"wget -q -O /etc/apk/keys/{key.rpartition('/')[2]} {key}")
+    repository = seen_from(machine, outputs["repository-url"])
+    machine.sh(f"echo {repository} >> /etc/apk/repositories && apk update --quiet")
+
+
+def seen_from(machine: Machine, url: str) -> str:
+    """Return the address that a URL on this computer's loopback has on the machine."""
+    return url.replace("127.0.0.1", machine.host)
 
 
 def fetched(machine: Machine, port: int) -> str:
@@ -191,7 +198,7 @@ def story(demo: Demo) -> str:
             expect("1.1.0", of=fetched(machine, PORT))
         with demo.step("apk del hello-web: no process, no file is left"):
             machine.sh("apk del --quiet hello-web")
-            expect("nothing is left", of=machine.sh(_WHAT_IS_LEFT))
+            expect("nothing is left", of=machine.sh(WHAT_IS_LEFT))
         with demo.step("apk add hello-static nginx, GET /") as said:
             said.append(nginx_repository(machine, CACHE))
             trust(machine, site)

@@ -150,13 +150,14 @@ class Machine:
         return out
 
 
-# The supervised process as OpenRC knows it, once it is the service itself.
-PID = f"""
+def pid_of(name: str) -> str:
+    """Return shell functions: `pid` prints the supervised process, once it is the service itself; `gone PID` waits."""
+    return f"""
 pid() {{
     for i in $(seq 100); do
-        pid=$(cat /run/openrc/options/{NAME}/child_pid 2>/dev/null) ||
-            pid=$(s6-svstat -o pid /run/{NAME}.s6/{NAME} 2>/dev/null) || pid=0
-        words=$(tr '\\0' ' ' </proc/$pid/cmdline) 2>/dev/null || words=
+        pid=$(cat /run/openrc/options/{name}/child_pid 2>/dev/null) ||
+            pid=$(s6-svstat -o pid /run/{name}.s6/{name} 2>/dev/null) || pid=0
+        words=$(tr '\\0' ' ' </proc/${{pid:-0}}/cmdline) 2>/dev/null || words=
         case "$words" in
         *libexec* | *./run* | *"busybox su"* | *supervise-daemon* | "") busybox usleep 50000 ;;
         *) echo $pid; return ;;
@@ -169,3 +170,6 @@ gone() {{
     echo "$1 is still there"; exit 9
 }}
 """
+
+
+PID = pid_of(NAME)

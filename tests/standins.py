@@ -16,7 +16,7 @@ from pakman import signing
 from pakman.apk.index import write_index
 from pakman.apk.metadata import Metadata
 from pakman.apk.write import write_package
-from tests.machine import Machine
+from tests.machine import Sandbox
 
 _NGINX = ("nginx", "libc6", "libcrypt1", "libpcre2-8-0", "libssl3", "zlib1g")
 _S6 = ("s6", "execline", "libs6-2.11", "libexecline2.9", "libskarnet2.13", "libc6")
@@ -112,7 +112,7 @@ def _debian_tree(
     return tree
 
 
-def nginx_repository(machine: Machine, cache: Path) -> str:
+def nginx_repository(machine: Sandbox, cache: Path) -> str:
     """Give the machine a repository with nginx in it, and trust in its key; return what to say of it."""
     key = packages(machine.path / "srv/mirror", {"nginx": nginx_tree(cache)})
     (machine.path / "etc/apk/keys" / key.name).write_bytes(key.public_pem)

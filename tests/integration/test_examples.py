@@ -12,7 +12,7 @@ import pytest
 from tests import packages
 from tests.building import PROJECT, Builds, private_cache
 from tests.integration.conftest import CACHE
-from tests.machine import Machine, running_machine
+from tests.machine import Sandbox, running_machine
 from tests.standins import nginx_repository
 from tests.test_examples import TOP, read
 
@@ -22,14 +22,14 @@ Release = Callable[..., None]
 
 
 @pytest.fixture
-def machine(alpine_pristine: Path, tmp_path: Path) -> Iterator[Machine]:
+def machine(alpine_pristine: Path, tmp_path: Path) -> Iterator[Sandbox]:
     """A clean machine that is on no network."""
     with running_machine(alpine_pristine, tmp_path / "machine", is_alone=True) as machine:
         yield machine
 
 
 @pytest.fixture
-def release(machine: Machine, alpine_pristine: Path, compiler_rootfs: Path, tmp_path: Path) -> Release:
+def release(machine: Sandbox, alpine_pristine: Path, compiler_rootfs: Path, tmp_path: Path) -> Release:
     """Build a version of an example, with its sources changed, and make it all that the machine's repository has."""
     cache = private_cache(tmp_path / "cache", alpine_pristine)
 
@@ -53,7 +53,7 @@ def release(machine: Machine, alpine_pristine: Path, compiler_rootfs: Path, tmp_
     return make
 
 
-def test_notes_has_a_page_and_a_worker(machine: Machine, release: Release) -> None:
+def test_notes_has_a_page_and_a_worker(machine: Sandbox, release: Release) -> None:
     release("notes", "1.0.0")
     machine.sh("apk add --quiet notes && rc-service --quiet notes start")
     assert "<p>Buy bread &amp; butter.</p>" in machine.sh("curl -s --retry 20 --retry-connrefused localhost:8080")
@@ -63,7 +63,7 @@ def test_notes_has_a_page_and_a_worker(machine: Machine, release: Release) -> No
     assert machine.run("curl -s localhost:8080")[0] == 7
 
 
-def test_hello_static_is_served_by_nginx_before_and_after_an_upgrade(machine: Machine, release: Release) -> None:
+def test_hello_static_is_served_by_nginx_before_and_after_an_upgrade(machine: Sandbox, release: Release) -> None:
     release("hello-static", "1.0.0")
     nginx_repository(machine, CACHE)
     machine.sh("apk add --quiet hello-static && nginx")
@@ -77,7 +77,7 @@ def test_hello_static_is_served_by_nginx_before_and_after_an_upgrade(machine: Ma
     assert "This is hello-static 1.1.0." in machine.sh("curl -sf localhost:8080")
 
 
-def test_nightly_is_where_its_own_script_put_it(machine: Machine, release: Release) -> None:
+def test_nightly_is_where_its_own_script_put_it(machine: Sandbox, release: Release) -> None:
     release("nightly", "1.0.0")
     assert "nightly: say in /etc/nightly/nightly.conf what to keep" in machine.sh("apk add nightly")
     listing = machine.sh("cd /; stat -c '%A %U %n' $(apk info --quiet --contents nightly) var/lib/nightly/copies")
@@ -106,7 +106,7 @@ def test_nightly_is_where_its_own_script_put_it(machine: Machine, release: Relea
     assert len(machine.sh("ls /var/lib/nightly/copies").split()) == 2
 
 
-def test_tally_counts_on_after_an_upgrade(machine: Machine, release: Release) -> None:
+def test_tally_counts_on_after_an_upgrade(machine: Sandbox, release: Release) -> None:
     release("tally", "1.0.0")
     machine.sh("apk add --quiet tally")
     machine.sh("echo INTERVAL=1 >>/etc/tally/env && rc-service --quiet tally start")
@@ -130,7 +130,7 @@ OLDER = {
 SIGN = "curl -sf -o /dev/null --data-urlencode text='{}' localhost:8080"
 
 
-def test_guestbook_brings_its_data_up_to_date_once(machine: Machine, release: Release) -> None:
+def test_guestbook_brings_its_data_up_to_date_once(machine: Sandbox, release: Release) -> None:
     release("guestbook", "1.0.0", OLDER)
     machine.sh("apk add --quiet guestbook && rc-service --quiet guestbook start")
     assert machine.sh("rc-service guestbook version") == "guestbook 1.0.0, data schema 1\n"
@@ -161,7 +161,7 @@ def test_guestbook_brings_its_data_up_to_date_once(machine: Machine, release: Re
     assert "<li>ünï\n</ul>" in machine.sh("curl -s localhost:8080")
 
 
-def test_guestbook_answers_whom_it_has_accepted_when_it_is_stopped(machine: Machine, release: Release) -> None:
+def test_guestbook_answers_whom_it_has_accepted_when_it_is_stopped(machine: Sandbox, release: Release) -> None:
     release("guestbook", "1.1.0")
     machine.sh("apk add --quiet guestbook && rc-service --quiet guestbook start")
     said = machine.sh("""
@@ -182,7 +182,7 @@ def test_guestbook_answers_whom_it_has_accepted_when_it_is_stopped(machine: Mach
     assert machine.run("curl -s localhost:8080/health")[0] == 7
 
 
-def reads(machine: Machine, file: str, what: str) -> bool:
+def reads(machine: Sandbox, file: str, what: str) -> bool:
     """Say whether a file has it, or will have within seconds."""
     script = (
         f"for _ in $(seq 100); do grep -qF {what!r} {file} && exit; busybox usleep 100000; done; cat {file}; exit 1"
