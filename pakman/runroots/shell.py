@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import secrets
 import select
 import time
@@ -112,5 +113,11 @@ class Shell:
         return word
 
 
+# Colours and the like (ECMA-48), then whatever else a terminal obeys: a hook's words go into messages of our own.
+_STYLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+_CONTROL = str.maketrans(dict.fromkeys([*range(9), *range(10, 32), *range(127, 160)], "?"))
+
+
 def _text(line: bytes) -> str:
-    return line[:_LONGEST_LINE].removesuffix(b"\r").decode("utf-8", "replace")
+    text = line[:_LONGEST_LINE].removesuffix(b"\r").decode("utf-8", "replace")
+    return _STYLE.sub("", text).translate(_CONTROL)

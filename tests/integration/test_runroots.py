@@ -84,6 +84,11 @@ def test_output_without_an_end_does_not_take_the_memory(root: RunRoot) -> None:
     assert root.run("echo still here", 5).lines == ("still here",)
 
 
+def test_nothing_in_its_output_is_obeyed_by_a_terminal(root: RunRoot) -> None:
+    ran = root.run("printf '\\033[1;31mred\\033[0m\\ttab\\n\\033]0;title\\007\\rover\\302\\233 \\303\\274\\r\\n'", 5)
+    assert ran.lines == ("red\ttab", "?]0;title??over? ü")
+
+
 def test_nothing_of_this_machine_is_in_it(root: RunRoot) -> None:
     ran = root.run("env; cat /proc/*/environ | tr '\\0' '\\n'; find / -xdev -name '*.sock'; hostname", 9)
     assert SECRET not in "\n".join(ran.lines)
