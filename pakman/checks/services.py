@@ -16,6 +16,8 @@ PATIENCE = 30
 """Seconds that the main kit's port has to answer within."""
 _ELSEWHERE = 5
 """Seconds after which that is enough, where the service listens, and on other ports only."""
+KILLED_AFTER = 20
+"""Seconds that the service's script gives a program to end (`retry`)."""
 COMMAND_SECONDS = 10.0
 """For a command: what still runs then, as a console would, is ended."""
 _START_SECONDS = 60.0
@@ -185,6 +187,9 @@ def _stops(root: RunRoot, subject: Subject, number: int, service: manifests.Serv
         {nobody_left(subject)}
     """
     ran = root.run(script, _STOP_SECONDS)
+    if ran.status == 0 and ran.seconds > KILLED_AFTER:
+        reason = f"it took {ran.seconds:.0f} seconds: what does not end by itself within {KILLED_AFTER} is killed"
+        return Check(name, "warning", ran.seconds, path, reason)
     if ran.status == 0:
         return Check(name, "passed", ran.seconds, path)
     reason = last_words(ran.lines) or "OpenRC gives no reason"

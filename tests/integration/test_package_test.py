@@ -403,6 +403,18 @@ def test_names_of_any_kind_are_looked_for_as_they_are(shop: Shop) -> None:
     assert failures(shop.report()) == []
 
 
+def test_a_service_that_has_to_be_killed_is_a_warning(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "KILLED_AFTER", 1)
+    shop.write(
+        BASE.replace("kits:", "hook:\n  post-install: echo retry=1 >>/etc/conf.d/shop\nkits:"),
+        serve="trap '' TERM; nc -lk -p 8080 -e cat & while :; do sleep 1; done",
+    )
+    shop.build()
+    stops = next(check for check in shop.report().checks if check.name == "web stops")
+    assert (stops.result, stops.path) == ("warning", "run.services[0]")
+    assert "what does not end by itself within 1 is killed" in stops.reason
+
+
 def test_another_package_s_manifest_is_refused(shop: Shop) -> None:
     shop.write(BASE)
     shop.build()
