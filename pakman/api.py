@@ -135,8 +135,8 @@ class Api:
                 )
         except requests.exceptions.SSLError as error:
             raise self.error(
-                "has a certificate that this machine does not trust",
-                hint="for a certificate of your own, name its CA's file in REQUESTS_CA_BUNDLE",
+                "has no certificate that this machine trusts",
+                hint="does it speak https? for a certificate of your own, name its CA's file in REQUESTS_CA_BUNDLE",
             ) from error
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise _SilentError(f"no answer within {self._patience.silence:g} seconds") from error

@@ -53,7 +53,7 @@ def must_have_passed(report: Report) -> None:
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
         raise PackageTestError(
             f"{report.name} {report.version} fails its test: {failed[0].name}: {failed[0].reason}{more}",
-            hint="each failed check is listed above with the lines that were written",
+            hint="the log has each failed check, with the lines that were written",
         )
 
 

@@ -59,5 +59,6 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "x86_64/packages.json").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"x86_64/packages\.json cannot be read: Is a directory"):
         repository.read(tmp_path)
-    with pytest.raises(UsageError, match="holds no built repository"):
+    with pytest.raises(UsageError, match="holds no built repository") as raised:
         repository.read(tmp_path / "nowhere")
+    assert raised.value.hint.startswith("name what `pakman build --output` was given, or run")

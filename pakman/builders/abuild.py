@@ -69,7 +69,7 @@ def build(
         if not files:
             raise postcheck.empty(package.name, recipe.name)
     for program in postcheck.missing(programs, packages[0][1]):
-        on_notice(f"/{program} is no program in the package, and run needs it: it will not start")
+        on_notice(f"/{program} is no program in the package, and run needs it: it is not there, or not executable")
     return tuple(package for package, _ in packages)
 
 

@@ -67,7 +67,7 @@ def build(
     with ExitStack() as trees:
         contents = _contents(root, driver, _metadata(recipe, arch, mtime, commit), recipe, trees)
         for program in postcheck.missing(programs, contents[0].entries):
-            on_notice(f"/{program} is no program in the package, and run needs it: it will not start")
+            on_notice(f"/{program} is no program in the package, and run needs it: it is not there, or not executable")
         if not recipe.has_option("!strip") and _strip(driver, contents, on_notice):
             contents = [replace(content, tree=_tree(root, content.name, trees)) for content in contents]
         if not root.confines_root:

@@ -132,6 +132,13 @@ def test_nobody_there_is_one_sentence() -> None:
         client(gone).deployment(SHA)
 
 
+def test_a_service_without_tls_is_one_sentence(service: Service) -> None:
+    address = service.endpoint.replace("http://", "https://")
+    with pytest.raises(DeploymentError, match="has no certificate that this machine trusts") as caught:
+        Instellar(address, Tokens(PACKAGE_TOKEN, AUTH_TOKEN), clock=time.monotonic, patience=QUICK).deployment(SHA)
+    assert caught.value.hint.startswith("does it speak https?")
+
+
 def test_retry_after_is_heeded(service: Service) -> None:
     service.before = on("/storage", Fault(429, headers={"retry-after": "1"}))
     found = Instellar(

@@ -293,7 +293,7 @@ def test_a_program_that_is_not_in_the_package_is_said(
     changed = {"bin/shap": change.replace("shop", "shap"), "bin/shop": "true"}.get(missing, change)
     manifest.write_text(manifest.read_text().replace(change, changed) if change else manifest.read_text())
     done = application.pakman("build", *build_flags(tmp_path), "--output", str(tmp_path / "packages"))
-    said = f"notice: /var/lib/shop/{missing} is no program in the package, and run needs it: it will not start"
+    said = f"notice: /var/lib/shop/{missing} is no program in the package, and run needs it: it is not there, or not"
     assert (said in done.stderr) == bool(missing)
     assert done.stderr.count("is no program in the package") == bool(missing)
 
