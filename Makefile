@@ -22,7 +22,7 @@ demo: setup
 	@$(BIN)/python -m tests.demo
 
 test: setup
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .
