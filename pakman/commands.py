@@ -287,11 +287,23 @@ def _generate(args: argparse.Namespace, env: Env) -> int:
     return 0
 
 
-def _signing_key(args: argparse.Namespace, env: Env, project: Project, progress: Progress) -> tuple[SigningKey, bool]:
+def _signing_key(args: argparse.Namespace, env: Env, name: str, progress: Progress) -> tuple[SigningKey, bool]:
     """Return the key to sign with, and whether it is a throwaway one."""
+    given = _given_key(args, env, name)
+    if given is not None:
+        return given, False
     from pakman import signing
 
-    name = signing.key_name(project.owner, project.name)
+    progress.notice(
+        "signed with a throwaway key: machines that trust it today will not trust the next build; "
+        "`pakman keygen` makes a key to keep, --signing-key or PAKMAN_SIGNING_KEY hands it over"
+    )
+    return signing.generate(name), True
+
+
+def _given_key(args: argparse.Namespace, env: Env, name: str) -> SigningKey | None:
+    from pakman import signing
+
     if args.signing_key is not None:
         try:
             with args.signing_key.open("rb") as file:
@@ -301,14 +313,18 @@ def _signing_key(args: argparse.Namespace, env: Env, project: Project, progress:
                 f"the signing key {args.signing_key} cannot be read: {_reason(error)}",
                 hint="`pakman keygen` makes one; or put the key's text into PAKMAN_SIGNING_KEY",
             ) from error
-        return signing.load(pem, name), False
-    if env.get("PAKMAN_SIGNING_KEY"):
-        return signing.load(env["PAKMAN_SIGNING_KEY"], name), False
-    progress.notice(
-        "signed with a throwaway key: machines that trust it today will not trust the next build; "
-        "`pakman keygen` makes a key to keep, --signing-key or PAKMAN_SIGNING_KEY hands it over"
-    )
-    return signing.generate(name), True
+        return signing.load(pem, name)
+    return signing.load(env["PAKMAN_SIGNING_KEY"], name) if env.get("PAKMAN_SIGNING_KEY") else None
+
+
+def refuse_before_asking(args: argparse.Namespace, env: Env, reading: Reading) -> None:
+    """Raise UsageError or SigningError for a flag or a key that the build would refuse; nothing is asked of anybody."""
+    from pakman import detection, signing, stack_commands
+
+    stack_commands.stack_to_build_for(args, env, manifest_of(args, reading), _today(), on_notice=lambda _: None)
+    owner, name = detection.owner_and_name(args.file.absolute().parent, env, project=args.project)
+    detection.refuse_version(args.package_version, args.package_release)
+    _given_key(args, env, signing.key_name(owner, name))
 
 
 _MOST_OF_A_KEY = 64 << 10
@@ -332,7 +348,7 @@ def built(
     args: argparse.Namespace, env: Env, progress: Progress, reading: Reading, *, bucket: Bucket | None = None
 ) -> Repository:
     """Build what a manifest says; what could not go into `bucket` afterwards is refused before the build."""
-    from pakman import build, stack_commands
+    from pakman import build, signing, stack_commands
 
     manifest = manifest_of(args, reading)
     manifest, stack = stack_commands.stack_to_build_for(args, env, manifest, _today(), on_notice=progress.notice)
@@ -347,7 +363,8 @@ def built(
         from pakman import publish
 
         publish.refuse_without_commit(project.commit, str(args.file.absolute().parent))
-    key, is_throwaway = _signing_key(args, env, project, progress)
+    key_name = signing.key_name(project.owner, project.name)
+    key, is_throwaway = _signing_key(args, env, key_name, progress)
     if bucket is not None:
         publish.refuse_another_key(bucket, key.name, key.public_pem)
     return build.build(

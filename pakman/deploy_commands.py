@@ -25,6 +25,14 @@ Env = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """A deployment that the command line and the environment ask for; the service has not been asked yet."""
+
+    service: Instellar
+    commit: Commit
+
+
+@dataclass(frozen=True, slots=True)
 class Begun:
     """A deployment of which all is known that can be known before a build."""
 
@@ -36,10 +44,10 @@ class Begun:
     """Where its packages go, where no bucket was given and there is something to ship."""
 
 
-def begin(args: argparse.Namespace, env: Env, results: Results, progress: Progress) -> Begun | None:
-    """Ask the service about the commit; None where no tokens were given, or where GitHub would have given none.
+def wanted(args: argparse.Namespace, env: Env, results: Results, progress: Progress) -> Wanted | None:
+    """Return what to deploy, and where; None where no tokens were given, or where GitHub would have given none.
 
-    What would fail behind a long build fails here: tokens that the service does not know, a ref that nobody named.
+    Nothing is asked over the network: raises UsageError for tokens that are none, a ref that nobody named.
     """
     from pakman import event
 
@@ -65,10 +73,15 @@ def begin(args: argparse.Namespace, env: Env, results: Results, progress: Progre
     )
     directory = args.file.absolute().parent
     owner, name = detection.owner_and_name(directory, env, project=args.project)
-    commit = Commit(owner, slug(name), _sha(args, env), args.ref or detection.ref(directory, env))
-    known = service.deployment(commit.sha)
+    return Wanted(service, Commit(owner, slug(name), _sha(args, env), _ref(args, env)))
+
+
+def begin(args: argparse.Namespace, deployment: Wanted) -> Begun:
+    """Ask the service about the commit; what it would refuse behind a long build, it refuses here."""
+    service = deployment.service
+    known = service.deployment(deployment.commit.sha)
     storage = service.storage() if known is None and args.bucket is None else None
-    return Begun(service, commit, known, storage)
+    return Begun(service, deployment.commit, known, storage)
 
 
 def stored(args: argparse.Namespace, env: Env, begun: Begun) -> Env:
@@ -86,21 +99,25 @@ def stored(args: argparse.Namespace, env: Env, begun: Begun) -> Env:
 
 def deploy(args: argparse.Namespace, env: Env) -> int:
     """Deploy what lies in the bucket, or the archive that the service has of the commit."""
-    from pakman import event, shipping
+    from pakman import event, shipping, stack_commands
 
     progress, results = commands.progress_for(args, env), commands.results_for(args)
-    begun = begin(args, env, results, progress)
-    if begun is None:
-        if why := event.without_secrets(env):
-            results.skipped = f"nothing was deployed: {why}"
-            progress.notice(results.skipped)
-            return 0
+    if why := event.without_secrets(env):
+        results.deployment_status, results.skipped = "none", f"nothing was deployed: {why}"
+        progress.notice(results.skipped)
+        return 0
+    manifest = commands.manifest_of(args, commands.valid(args, env, progress))
+    stack_commands.name(args, manifest)
+    deployment = wanted(args, env, results, progress)
+    if deployment is None:
         raise UsageError(
             "deploying needs the tokens of the package and of its publisher",
             hint="set INSTELLAR_PACKAGE_TOKEN and INSTELLAR_AUTH_TOKEN; in a workflow: instellar-package-token and "
             "instellar-auth-token, of secrets that it may see",
         )
-    manifest = commands.manifest_of(args, commands.valid(args, env, progress))
+    if args.bucket is not None:
+        shipping.refuse_unusable(shipping.bucket_for(args, env))
+    begun = begin(args, deployment)
     if begun.known is not None:
         again(args, env, begun, manifest, results, progress)
         return 0
@@ -188,6 +205,20 @@ def _point_out(args: argparse.Namespace, env: Env, error: RefusedError, results:
         return
     results.problems = commands.in_workspace(found, args.file, env)
     commands.show(found, verdict.source, args.file, env, progress)
+
+
+def _ref(args: argparse.Namespace, env: Env) -> str:
+    from pakman import detection
+
+    if args.ref is None:
+        return detection.ref(args.file.absolute().parent, env)
+    # git-check-ref-format(1), as far as it keeps a ref apart from what is none.
+    if not re.fullmatch(r"refs/[^\s/~^:?*\[\\]+(?:/[^\s/~^:?*\[\\]+)+", args.ref):
+        raise UsageError(
+            f"--ref is {args.ref[:80]!r}, but it should be the full name of a branch or a tag",
+            hint="write it as refs/heads/main or refs/tags/v1.2.3",
+        )
+    return str(args.ref)
 
 
 def _sha(args: argparse.Namespace, env: Env) -> str:

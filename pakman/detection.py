@@ -53,6 +53,14 @@ def detect(
     )
 
 
+def refuse_version(package_version: str | None, package_release: str | None) -> None:
+    """Raise UsageError where `--package-version` or `--package-release` is not what it should be."""
+    if package_version is not None:
+        _given(package_version)
+    if package_release is not None:
+        _unsigned("--package-release", package_release)
+
+
 def commit(directory: Path, env: Mapping[str, str]) -> str | None:
     """Return the commit that is checked out in a directory, else GITHUB_SHA; None where there is neither."""
     checkout = git.find(directory, env)

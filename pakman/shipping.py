@@ -48,20 +48,15 @@ def push(args: argparse.Namespace, env: Env) -> int:
 
 def run(args: argparse.Namespace, env: Env) -> int:
     """Tell the whole story."""
-    from pakman import deploy_commands, event, outputs
+    from pakman import deploy_commands, event
 
     commands.become_root(args, env)
     progress = commands.progress_for(args, env)
     results = commands.results_for(args)
+    # First all that needs no network: the manifest, the command line, the key.
+    reading = commands.valid(args, env, progress)
+    deployment = deploy_commands.wanted(args, env, results, progress)
     bucket = None
-    begun = deploy_commands.begin(args, env, results, progress)
-    if begun is not None and begun.known is not None:
-        manifest = commands.manifest_of(args, commands.valid(args, env, progress))
-        results.skipped = f"nothing was built or pushed: {begun.commit.sha} is deployed already"
-        deploy_commands.again(args, env, begun, manifest, results, progress)
-        return 0
-    if begun is not None:
-        env = deploy_commands.stored(args, env, begun)
     if args.bucket is not None:
         why = event.without_secrets(env)
         if why and not (_has_key(args, env) and _has_credentials(env)):
@@ -69,12 +64,42 @@ def run(args: argparse.Namespace, env: Env) -> int:
             _skip_push(results, why, progress)
             args.signing_key, env = None, {**env, "PAKMAN_SIGNING_KEY": ""}
         else:
-            bucket = _ready(args, env)
-    reading = commands.valid(args, env, progress)
+            bucket = bucket_for(args, env)
+    if bucket is not None or deployment is not None:
+        commands.refuse_before_asking(args, env, reading)
+        if not _has_key(args, env):
+            raise _no_key_to_keep()
+    if bucket is not None:
+        refuse_unusable(bucket)
+    begun = deploy_commands.begin(args, deployment) if deployment is not None else None
+    if begun is not None and begun.known is not None:
+        results.skipped = f"nothing was built or pushed: {begun.commit.sha} is deployed already"
+        deploy_commands.again(args, env, begun, commands.manifest_of(args, reading), results, progress)
+        return 0
+    if begun is not None and begun.storage is not None:
+        env = deploy_commands.stored(args, env, begun)
+        bucket = bucket_for(args, env)
+        refuse_unusable(bucket)
+    _ship(args, env, progress, results, reading, bucket, begun)
+    return 0
+
+
+def _ship(
+    args: argparse.Namespace,
+    env: Env,
+    progress: Progress,
+    results: Results,
+    reading: Reading,
+    bucket: Bucket | None,
+    begun: Begun | None,
+) -> None:
+    """Build, test, push and deploy, as far as there is a bucket and a service to do it with."""
+    from pakman import outputs
+
     repository = commands.built(args, env, progress, reading, bucket=bucket)
     results.repositories = (repository,)
     if not repository.packages:
-        return 0  # the build has said why
+        return  # the build has said why
     # Beside packages.json, which says what is pushed; an earlier build's report says nothing of this one.
     args.junit = repository.manifest_file.with_name(REPORT_FILE)
     args.junit.unlink(missing_ok=True)
@@ -90,7 +115,6 @@ def run(args: argparse.Namespace, env: Env) -> int:
             _deploy(args, env, begun, bucket, commands.manifest_of(args, reading), results, progress)
     elif args.bucket is None:
         progress.notice(f"nothing was pushed: no --bucket was given; the packages are in {args.output}")
-    return 0
 
 
 def _must_pass(
@@ -139,17 +163,13 @@ def _deploy(
         progress.notice(f"nothing was deployed: {error.message}")
 
 
-def _ready(args: argparse.Namespace, env: Env) -> Bucket:
-    """Return the bucket; what would be missing after a long build is said before it."""
+def refuse_unusable(bucket: Bucket) -> None:
+    """Raise BucketError where the bucket, or what it takes to ask it, is not to be had: without credentials at once."""
     from contextlib import closing
 
-    bucket = bucket_for(args, env)
-    if not _has_key(args, env):
-        raise _no_key_to_keep()
     with closing(bucket):
         # Asked anything at all: a wrong bucket, or none of its credentials, is known then.
         bucket.list(bucket.location.key("keys", "any"))
-    return bucket
 
 
 def bucket_for(args: argparse.Namespace, env: Env) -> Bucket:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pakman import (
     arguments,
@@ -77,6 +79,16 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
 
     monkeypatch.setattr(commands, "built", build)
     return asked
+
+
+@pytest.fixture(scope="session")
+def pem() -> str:
+    """The text of a signing key."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    text = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return text.decode()
 
 
 @pytest.fixture(autouse=True)
@@ -161,12 +173,14 @@ def test_on_any_other_event_what_is_missing_is_said_before_the_build(
     assert sentence in summary.replace("\\", "")
 
 
-def test_a_project_without_a_commit_is_refused_before_the_build(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_without_a_commit_is_refused_before_the_build(
+    job: Job, pem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pakman import git
 
     monkeypatch.setattr(git, "find", lambda _directory, _env: None)
     monkeypatch.setattr(bucket.Bucket, "list", lambda _self, _prefix: {})
-    status, outputs, summary = job("run", "--bucket=s3://bucket", PAKMAN_SIGNING_KEY="any", **KEYS)
+    status, outputs, summary = job("run", "--bucket=s3://bucket", PAKMAN_SIGNING_KEY=pem, **KEYS)
     assert status == 2
     assert "has no commit to file its packages under" in summary
     # As far as they are true.
@@ -250,9 +264,9 @@ RUN = ("run", "--no-test", "--ref=refs/heads/main")
 
 
 def test_with_tokens_and_no_bucket_the_service_names_one(
-    job: Job, built: list[dict[str, Any]], service: list[str]
+    job: Job, built: list[dict[str, Any]], service: list[str], pem: str
 ) -> None:
-    assert job(*RUN, PAKMAN_SIGNING_KEY="any", **TOKENS)[0] == 0
+    assert job(*RUN, PAKMAN_SIGNING_KEY=pem, **TOKENS)[0] == 0
     assert built[0]["ships"]
     assert service == ["pushed to s3://packages", "deployed"]
 
@@ -277,6 +291,7 @@ def test_a_job_of_a_matrix_leaves_the_deployment_to_the_last(
     job: Job,
     built: list[dict[str, Any]],
     service: list[str],
+    pem: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -284,19 +299,19 @@ def test_a_job_of_a_matrix_leaves_the_deployment_to_the_last(
         raise MissingError("no packages for aarch64 yet")
 
     monkeypatch.setattr(deploy_commands, "finish", missing)
-    status, outputs, summary = job(*RUN, PAKMAN_SIGNING_KEY="any", **TOKENS)
+    status, outputs, summary = job(*RUN, PAKMAN_SIGNING_KEY=pem, **TOKENS)
     assert (status, outputs["deployment-status"], outputs["skipped"]) == (0, "none", "")
     assert "::notice::nothing was deployed: no packages for aarch64 yet" in capsys.readouterr().out
     assert "- Deployment: `none yet: no packages for aarch64 yet`" in summary
 
 
-def test_a_dry_run_deploys_nothing(job: Job, built: list[dict[str, Any]], service: list[str]) -> None:
-    assert job(*RUN, "--dry-run", PAKMAN_SIGNING_KEY="any", **TOKENS)[0] == 0
+def test_a_dry_run_deploys_nothing(job: Job, built: list[dict[str, Any]], service: list[str], pem: str) -> None:
+    assert job(*RUN, "--dry-run", PAKMAN_SIGNING_KEY=pem, **TOKENS)[0] == 0
     assert service == ["pushed to s3://packages"]
 
 
 def test_a_commit_that_the_service_knows_is_not_built(
-    job: Job, built: list[dict[str, Any]], service: list[str], monkeypatch: pytest.MonkeyPatch
+    job: Job, built: list[dict[str, Any]], service: list[str], pem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = Deployment("7", "archives/x/packages.zip")
     monkeypatch.setattr(Instellar, "deployment", lambda _self, _sha: known)
@@ -307,7 +322,7 @@ def test_a_commit_that_the_service_knows_is_not_built(
         return deploy.Deployed("8", "created", path)
 
     monkeypatch.setattr(deploy, "announce", announce)
-    status, outputs, _ = job(*RUN, **TOKENS)
+    status, outputs, _ = job(*RUN, PAKMAN_SIGNING_KEY=pem, **TOKENS)
     assert status == 0
     assert (built, service) == ([], [])
     assert again == [(Commit("acme", "notes", "0" * 40, "refs/heads/main"), "archives/x/packages.zip")]
@@ -322,3 +337,46 @@ def test_no_other_commit_is_deployed_than_the_one_that_is_built(
     status, _, summary = job(*RUN, f"--sha={'2' * 40}", **TOKENS)
     assert (status, built) == (2, [])
     assert f"--sha is {'2' * 40}, but what is built is {'1' * 40}" in summary.replace("\\", "")
+
+
+@pytest.mark.parametrize("command", ["deploy", "run"])
+@pytest.mark.parametrize(
+    ("argv", "status", "sentence"),
+    [
+        (["nope.yml"], 2, "there is no manifest nope.yml"),
+        (["."], 2, "the manifest . cannot be read: Is a directory"),
+        (["--bucket=my-bucket"], 2, "the bucket 'my-bucket' does not begin with s3://"),
+        (["--bucket=s3://my-bucket", "--public-url=x"], 2, "--public-url is 'x'"),
+        (["--bucket=s3://my-bucket", "--endpoint-url=https://s3.example.com"], 6, "no credentials were found"),
+        (["--stack=debian/12"], 2, "there is no stack 'debian/12'"),
+        (["--ref=nonsense"], 2, "--ref is 'nonsense', but it should be the full name of a branch or a tag"),
+        (["--instellar-endpoint=foo"], 2, "is 'foo', which is no address"),
+    ],
+)
+def test_what_is_wrong_here_is_said_before_anybody_is_asked(
+    job: Job, pem: str, command: str, argv: list[str], status: int, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The hermetic ring fails a test that opens a socket.
+    monkeypatch.setattr(deploy_commands, "_sha", lambda *_: "0" * 40)
+    ref = [] if argv[0].startswith("--ref") else ["--ref=refs/heads/main"]
+    env = {"PAKMAN_SIGNING_KEY": pem, "AWS_EC2_METADATA_DISABLED": "true", **TOKENS}
+    ended, _, summary = job(command, *argv, *ref, **env)
+    assert (ended, sentence in summary.replace("\\", "")) == (status, True), summary
+
+
+@pytest.mark.parametrize(
+    ("argv", "key", "status", "sentence"),
+    [
+        ([], "no key", 5, "PAKMAN_SIGNING_KEY"),
+        (["--signing-key=nope.rsa"], "", 5, "the signing key nope.rsa cannot be read"),
+        (["--package-version=latest"], "pem", 2, "--package-version is 'latest'"),
+        (["--package-release=x"], "pem", 2, "--package-release is 'x'"),
+        (["--mirror=x"], "pem", 2, "--mirror 'x' is no URL"),
+    ],
+)
+def test_what_a_build_would_refuse_is_said_before_anybody_is_asked(
+    job: Job, pem: str, argv: list[str], key: str, status: int, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy_commands, "_sha", lambda *_: "0" * 40)
+    ended, _, summary = job(*RUN, *argv, PAKMAN_SIGNING_KEY=key.replace("pem", pem), **TOKENS)
+    assert (ended, sentence in summary.replace("\\", "")) == (status, True), summary
