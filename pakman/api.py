@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,16 +46,18 @@ class _SilentError(Exception):
 
 
 class Api:
-    """A service at an address, `flag` being what names that; `on_wait` is told why one has to wait.
+    """A service at an address, `source` being the flag or the variable that names that.
+
+    `on_wait` is told why one has to wait.
 
     Raises UsageError for an address that cannot be one; each request raises DeploymentError.
     """
 
     def __init__(
-        self, text: str, flag: str, *, clock: Callable[[], float], on_wait: Callable[[str], None], patience: Patience
+        self, text: str, source: str, *, clock: Callable[[], float], on_wait: Callable[[str], None], patience: Patience
     ) -> None:
-        self.address = address(text, flag)
-        self._flag = flag
+        self.address = address(text, source)
+        self._source = source
         self._clock = clock
         self._on_wait = on_wait
         self._patience = patience
@@ -66,9 +69,17 @@ class Api:
         """Return the error that says something of the service."""
         return DeploymentError(f"{self.address} {what}", hint=hint)
 
+    @property
+    def _is_it(self) -> str:
+        return f"look at {self._source}: is it the service's address?"
+
+    def another(self) -> DeploymentError:
+        """Return the error for an answer that no deployment service gives."""
+        return self.error("answers, but it is not the deployment service", hint=self._is_it)
+
     def unexpected(self, what: str) -> DeploymentError:
         """Return the error for an answer that this service does not give."""
-        return self.error(f"answers with {what}", hint=f"look at {self._flag}: is it the service's address?")
+        return self.error(f"answers with {what}", hint=self._is_it)
 
     def ask(self, method: str, path: str, content: object, headers: Mapping[str, str]) -> Answer:
         """Return the answer to a request that may be repeated; `content` becomes JSON, None is nothing.
@@ -85,7 +96,7 @@ class Api:
                     raise self.error(f"cannot be reached: {error}", hint=_LATER) from error
                 why = str(error)
             else:
-                if (answer.status != 429 and answer.status < 500) or is_last:
+                if is_last or not _may_pass(answer.status):
                     return answer
                 why, asked = f"it answers {answer.status}", answer.retry_after
             self._wait(attempt, why, asked)
@@ -141,6 +152,14 @@ class Api:
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise _SilentError(f"no answer within {self._patience.silence:g} seconds") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
+            if (reason := _no_name(error)) is not None:
+                host = urlsplit(self.address).hostname
+                if reason == socket.EAI_AGAIN:  # the name server did not answer
+                    raise _SilentError(f"the name {host} cannot be looked up") from error
+                raise self.error(
+                    f"cannot be reached: there is no host {host}",
+                    hint=f"{self._is_it} if it is, does this machine have a network?",
+                ) from error
             raise _SilentError("the connection broke, or there is none") from error
 
     def refusal(self, answer: Answer) -> DeploymentError:
@@ -149,11 +168,31 @@ class Api:
         if 300 <= status < 400:
             return self.error(
                 f"sends us elsewhere ({_host(answer.location)}), and no token is taken there",
-                hint=f"give the service's own address as {self._flag}",
+                hint=f"give the service's own address as {self._source}",
             )
-        if status == 429 or status >= 500:
+        if _may_pass(status):
             return self.error(f"failed, again and again ({status})", hint=_LATER)
         return self.unexpected(f"{status}, which is none of its answers")
+
+
+def _may_pass(status: int) -> bool:
+    """Say whether a server may answer otherwise the next time."""
+    return status == 429 or (status >= 500 and status not in _FOR_GOOD)
+
+
+_FOR_GOOD = (501, 505)
+"""Not Implemented, HTTP Version Not Supported: whoever says so is no such service."""
+
+
+def _no_name(error: Exception) -> int | None:
+    """Return why the service's name has no address (EAI_*); None where that is not what went wrong."""
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    # A proxy's name is not the service's.
+    if isinstance(error, requests.exceptions.ProxyError) or not isinstance(
+        reason, urllib3.exceptions.NameResolutionError
+    ):
+        return None
+    return reason.__cause__.errno if isinstance(reason.__cause__, socket.gaierror) else None
 
 
 _MOST = 1 << 20
@@ -162,8 +201,8 @@ _MOST = 1 << 20
 _LATER = "run it again later: what has been shipped is kept, and nothing is deployed twice"
 
 
-def address(text: str, flag: str) -> str:
-    """Return what `flag` names as https://host[:port][/path]; http is for this machine alone. Raises UsageError."""
+def address(text: str, source: str) -> str:
+    """Return what `source` names as https://host[:port][/path]; http is for this machine alone. Raises UsageError."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname or "", parts.port
@@ -172,10 +211,10 @@ def address(text: str, flag: str) -> str:
     is_plain = re.fullmatch(r"[!-~]+", text) and host and parts.scheme in ("http", "https")
     if not is_plain or parts.username is not None or parts.query or parts.fragment:
         shown = re.sub(r"[^/]*@", "…@", text[:100]).partition("?")[0]
-        raise UsageError(f"{flag} is {shown!r}, which is no address", hint="write it as https://example.com")
+        raise UsageError(f"{source} is {shown!r}, which is no address", hint="write it as https://example.com")
     if parts.scheme == "http" and host not in ("localhost", "127.0.0.1", "::1"):
         raise UsageError(
-            f"{flag} is {text[:100]!r}: whoever is on the way would read the tokens",
+            f"{source} is {text[:100]!r}: whoever is on the way would read the tokens",
             hint=f"write it as https://{parts.netloc}",
         )
     return text.rstrip("/")

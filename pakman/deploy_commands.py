@@ -64,9 +64,11 @@ def wanted(args: argparse.Namespace, env: Env, results: Results, progress: Progr
     tokens = instellar.tokens(package, auth)
     if tokens is None:
         return None
+    said = None if args.instellar_endpoint else env.get("INSTELLAR_ENDPOINT")
     service = instellar.Instellar(
-        args.instellar_endpoint or env.get("INSTELLAR_ENDPOINT") or instellar.ENDPOINT,
+        args.instellar_endpoint or said or instellar.ENDPOINT,
         tokens,
+        source="INSTELLAR_ENDPOINT" if said else "--instellar-endpoint",
         clock=time.monotonic,
         on_secret=lambda secret: reports.mask(secret, env),
         on_wait=progress.notice,

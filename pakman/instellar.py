@@ -59,8 +59,9 @@ class RefusedError(DeploymentError):
 
 
 class Instellar:
-    """The service at an address. `on_secret` is told each secret that it hands out, `on_wait` why one has to wait.
+    """The service at an address, which a flag or a variable names (`source`).
 
+    `on_secret` is told each secret that it hands out, `on_wait` why one has to wait.
     Raises UsageError for an address or a token that cannot be one; each call raises DeploymentError.
     """
 
@@ -69,12 +70,13 @@ class Instellar:
         endpoint: str,
         tokens: Tokens,
         *,
+        source: str = "--instellar-endpoint",
         clock: Callable[[], float],
         on_secret: Callable[[str], None] = lambda _secret: None,
         on_wait: Callable[[str], None] = lambda _why: None,
         patience: Patience = Patience(),  # noqa: B008  # frozen
     ) -> None:
-        self._api = Api(endpoint, "--instellar-endpoint", clock=clock, on_wait=on_wait, patience=patience)
+        self._api = Api(endpoint, source, clock=clock, on_wait=on_wait, patience=patience)
         self._tokens = tokens
         self._on_secret = on_secret
         self._token: str | None = None
@@ -136,6 +138,8 @@ class Instellar:
 
     def _authenticated(self) -> str:
         answer = self._api.ask("POST", "/publish/automation/callback", {"auth_token": self._tokens.auth}, {})
+        if answer.status == 404 and not isinstance(answer.content, dict):
+            raise self._api.another()
         if answer.status in (401, 403, 404):
             raise self._api.error(
                 "does not know the auth token",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pakman import instellar
-from pakman.api import Answer
+from pakman.api import Answer, Patience
 from pakman.errors import DeploymentError, UsageError
 from pakman.instellar import Deployment, Instellar, Tokens
 
@@ -111,3 +112,32 @@ def test_a_storage_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
     token = Answer(201, {"data": {"token": "t"}})
     with pytest.raises(DeploymentError, match="answers with a storage that is none"):
         service(token, Answer(200, {"data": {"attributes": usual | wrong}})).storage()
+
+
+@pytest.mark.parametrize(
+    ("number", "tries", "sentence", "hint"),
+    [
+        (socket.EAI_NONAME, 1, "there is no host deploy.example.com", "look at INSTELLAR_ENDPOINT: is it the"),
+        (socket.EAI_AGAIN, 3, "the name deploy.example.com cannot be looked up", "run it again later"),
+    ],
+)
+def test_a_host_s_name_is_not_known(
+    number: int, tries: int, sentence: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def look_up(*_: object, **__: object) -> None:  # what a name server says is not ours to arrange
+        asked.append(1)
+        raise socket.gaierror(number, "says the resolver")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    patience = Patience(pause=0.001, attempts=3)
+    made = Instellar(
+        "https://deploy.example.com", Tokens("p", "a"), source="INSTELLAR_ENDPOINT", clock=lambda: 0.0,
+        patience=patience,
+    )  # fmt: skip
+    with pytest.raises(DeploymentError) as caught:
+        made.storage()
+    assert caught.value.message == f"https://deploy.example.com cannot be reached: {sentence}"
+    assert caught.value.hint.startswith(hint)
+    assert len(asked) == tries

@@ -380,3 +380,9 @@ def test_what_a_build_would_refuse_is_said_before_anybody_is_asked(
     monkeypatch.setattr(deploy_commands, "_sha", lambda *_: "0" * 40)
     ended, _, summary = job(*RUN, *argv, PAKMAN_SIGNING_KEY=key.replace("pem", pem), **TOKENS)
     assert (ended, sentence in summary.replace("\\", "")) == (status, True), summary
+
+
+@pytest.mark.parametrize(("argv", "named"), [(["--instellar-endpoint=foo"], "--instellar-endpoint"), ([], "INSTELLAR")])
+def test_an_address_that_is_none_is_named_as_it_was_given(job: Job, argv: list[str], named: str) -> None:
+    env = {"INSTELLAR_ENDPOINT": "foo", **TOKENS}
+    assert f"**{named}" in job("deploy", "--ref=refs/heads/main", *argv, **env)[2].replace("\\", "")

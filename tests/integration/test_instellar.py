@@ -203,6 +203,11 @@ def test_a_token_that_has_become_too_old_is_made_anew(service: Service) -> None:
         ({}, "/storage", Fault(body=b'{"data": {"attributes": {}}}'), "a storage that is none", "--instellar-endpoint"),
         ({}, "/callback", Fault(201, b'{"data": {"token": "a\\nb"}}'), "answers with no token", "--instellar-endpoint"),
         ({}, "/callback", Fault(200), "answers with 200, which is none", "--instellar-endpoint"),
+        ({}, "/callback", Fault(404, HTML.body), "answers, but it is not the deployment", "--instellar-endpoint"),
+        ({}, "/callback", Fault(404, b'"no"'), "answers, but it is not the deployment", "--instellar-endpoint"),
+        ({}, "/callback", Fault(404), "does not know the auth token", "INSTELLAR_AUTH_TOKEN"),
+        ({}, "/callback", Fault(501), "answers with 501, which is none", "--instellar-endpoint"),
+        ({}, "/storage", Fault(505), "answers with 505, which is none", "--instellar-endpoint"),
     ],
 )
 def test_a_refusal_says_what_to_do(
@@ -214,6 +219,7 @@ def test_a_refusal_says_what_to_do(
     assert sentence in caught.value.message
     assert hint in caught.value.hint
     assert caught.value.exit_code == 7
+    assert len(set(service.lines)) == len(service.lines)  # nothing was asked again
     assert not any(token in caught.value.message for token in (PACKAGE_TOKEN, AUTH_TOKEN, *service.tokens))
 
 
