@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pakman import signing
 from tests.integration.conftest import CACHE
 from tests.servers import S3Server
 
@@ -112,10 +113,10 @@ def test_any_text_is_printed_in_any_alphabet(application: Path) -> None:
     ],
 )
 def test_a_bucket_that_cannot_be_had_is_said_before_the_build(
-    application: Path, s3_server: S3Server, env: dict[str, str], sentence: str
+    application: Path, tmp_path: Path, s3_server: S3Server, env: dict[str, str], sentence: str
 ) -> None:
-    summary = application / "summary"
-    job = {"GITHUB_STEP_SUMMARY": str(summary), "GITHUB_REPOSITORY": "acme/shop", "PAKMAN_SIGNING_KEY": "any"}
+    summary, (key, _) = application / "summary", signing.keygen(tmp_path / "keys", "acme-shop.rsa.pub")
+    job = {"GITHUB_STEP_SUMMARY": str(summary), "GITHUB_REPOSITORY": "acme/shop", "PAKMAN_SIGNING_KEY": key.read_text()}
     everything = s3_server.env | job | env
     done = sh("pakman run --bucket s3://nowhere-at-all", application, **everything)
     assert done.returncode == 6, done.stderr
