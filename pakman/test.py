@@ -115,7 +115,7 @@ def _first_life(root: RunRoot, subject: Subject, found: Supplies) -> Generator[C
         life = _Life(is_installed=True)
         life = _Life(is_installed=True, is_running=(yield from services.all_run(root, subject)))
         yield from services.commands_run(root, subject)
-        yield from own.passes(root, subject)
+        yield from own.passes(root, subject, runs=life.is_running)
         yield remove.removed(root, subject, "")
     except RootEndedError as error:
         yield Check("the root survives what the package does", "failed", reason=error.message)

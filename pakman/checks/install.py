@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import stat
 from collections.abc import Sequence
@@ -49,7 +50,18 @@ def installed(root: RunRoot, subject: Subject) -> Checks:
 def needs_variables(subject: Subject) -> str:
     """Return what is missing, and how to give it."""
     missing = subject.missing_variables
-    return f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no value here; test.environment gives one"
+    meant = "".join(
+        f"; test.environment has {near}: did you mean {key}?"
+        for key in missing
+        for near in difflib.get_close_matches(key, _undeclared(subject), n=1, cutoff=0.8)
+    )
+    gives = meant or "; test.environment gives one"
+    return f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no value here{gives}"
+
+
+def _undeclared(subject: Subject) -> list[str]:
+    declared = {each.get("key") for kit in subject.manifest.kits for each in kit.get("variables") or ()}
+    return [key for key in subject.manifest.test.environment if key not in declared]
 
 
 _SCRIPT_FAILED = re.compile(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pakman import manifest as manifests
 from pakman.checks import Check, Checks, Subject, last_words, sh, worth_reading
@@ -22,6 +24,8 @@ COMMAND_SECONDS = 10.0
 """For a command: what still runs then, as a console would, is ended."""
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
+_LOGGED = "/pakman/logged"
+"""In the root: which file the log was when the service was started, and its size."""
 
 
 def environment(subject: Subject, mode: str = "") -> str:
@@ -84,6 +88,7 @@ def start(root: RunRoot, subject: Subject, mode: str = "") -> Ran:
     script = f"""
         rc-service --ifstarted {name} stop
         {environment(subject, mode)}
+        stat -c '%i %s' /var/log/{name}/current >{_LOGGED} 2>/dev/null || :
         rc-service {name} start
     """
     return root.run(script, _START_SECONDS + ready)
@@ -94,22 +99,23 @@ def _starts(root: RunRoot, subject: Subject, number: int, service: manifests.Ser
     name = f"{service.name} starts and is up {STAYS} seconds later"
     started = start(root, subject, service.name if number else "")
     if started.status != 0:
-        yield _not_started(root, subject, name, path, started)
+        yield _not_started(root, subject, Check(name, "failed", started.seconds, path), service, started)
         return False
     script = f"""
         {pid(subject)}
         first=$(settled)
         sleep {STAYS}
         second=$(pid)
-        rc-service {sh(subject.name)} status || exit 3
-        echo "$first $second"
-        [ -n "$first" ] && [ "$first" = "$second" ] && kill -0 "$first"
+        rc-service {sh(subject.name)} status >/dev/null 2>&1 &&
+            [ -n "$first" ] && [ "$first" = "$second" ] && kill -0 "$first" && exit
+        # Only s6 keeps how each process ended.
+        s6-svdt /run/{sh(subject.name)}.s6/{sh(subject.name)} 2>/dev/null | tail -n 1
+        exit 1
     """
     stayed = root.run(script, _START_SECONDS)
     seconds = started.seconds + stayed.seconds
     if stayed.status != 0:
-        reason = f"{service.name} ended by itself: it is {'down' if stayed.status == 3 else 'started again and again'}"
-        yield Check(name, "failed", seconds, path, reason, (*worth_reading(stayed.lines), *_log(root, subject)))
+        yield _ended(root, subject, Check(name, "failed", seconds, path), service, stayed)
         root.run(f"rc-service {sh(subject.name)} stop", _STOP_SECONDS)
         return False
     yield Check(name, "passed", seconds, path)
@@ -118,17 +124,29 @@ def _starts(root: RunRoot, subject: Subject, number: int, service: manifests.Ser
     return True
 
 
-def _not_started(root: RunRoot, subject: Subject, name: str, path: str, ran: Ran) -> Check:
+def _ended(root: RunRoot, subject: Subject, failed: Check, service: manifests.Service, ran: Ran) -> Check:
+    """Say that a service did not stay, and of how it ended all that its supervisor and its log tell."""
+    match = re.search(r" (?:exitcode|exit|signal) (\S+)$", "".join(ran.lines[-1:]))
+    how = "" if match is None else f" with {'exit status ' if match[1].isdigit() else ''}{match[1]}"
+    log = _log(root, subject)
+    silent = "" if log else ", without a word in its log"
+    return replace(failed, reason=f"{service.name} ended by itself{how}{silent}", lines=log)
+
+
+def _not_started(root: RunRoot, subject: Subject, failed: Check, service: manifests.Service, ran: Ran) -> Check:
     if ran.status is None:
         reason = f"`rc-service {subject.name} start` has not ended after {ran.seconds:.0f} seconds"
-        return Check(name, "failed", ran.seconds, path, reason, worth_reading(ran.lines))
+        return replace(failed, reason=reason, lines=worth_reading(ran.lines))
     said = [line.strip() for line in ran.lines if line.startswith(f"{subject.name}: ")]
     reason = (said[-1].partition(": ")[2] if said else last_words(ran.lines)) or "OpenRC gives no reason"
+    if "died again and again" in reason:
+        return _ended(root, subject, failed, service, ran)
+    path = failed.path
     if "not ready after" in reason:
         path = f"{path}.ready"
     elif "is not a program" in reason:
         path = f"{path}.binary"
-    return Check(name, "failed", ran.seconds, path, reason, (*worth_reading(ran.lines), *_log(root, subject)))
+    return replace(failed, path=path, reason=reason, lines=(*worth_reading(ran.lines), *_log(root, subject)))
 
 
 def _answers(root: RunRoot, subject: Subject, service: manifests.Service) -> Checks:
@@ -249,4 +267,12 @@ def _of_command(ran: Ran, name: str, path: str) -> Check:
 
 
 def _log(root: RunRoot, subject: Subject) -> tuple[str, ...]:
-    return worth_reading(root.run(f"tail -n 20 /var/log/{sh(subject.name)}/current 2>/dev/null", _STOP_SECONDS).lines)
+    """Return what the service has logged since `start`: what is above is another service's."""
+    script = f"""
+        cd /var/log/{sh(subject.name)} && [ -f current ] || exit 0
+        inode='' size=0
+        read -r inode size <{_LOGGED}
+        [ "$(stat -c %i current)" = "$inode" ] && [ "$(stat -c %s current)" -ge "$size" ] || size=0
+        tail -c +$((size + 1)) current | tail -n 20
+    """
+    return worth_reading(root.run(script, _STOP_SECONDS).lines)

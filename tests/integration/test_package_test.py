@@ -331,6 +331,50 @@ def test_what_a_service_needs_and_nobody_gives_is_not_tested(shop: Shop) -> None
     ]
 
 
+def test_the_manifest_s_own_test_waits_for_what_the_service_needs(shop: Shop) -> None:
+    own = "test:\n  environment: {SECERT: x}\n  command: curl -fsS localhost:8080\n"
+    shop.write(BASE + "    variables:\n      - {key: SECRET, required: true}\n" + own)
+    shop.build()
+    report = shop.report()
+    assert report.result == "passed"
+    assert [(check.path, check.result) for check in failures(report)] == [
+        ("run.services", "skipped"),
+        ("run.commands[0]", "skipped"),
+        ("test.command", "skipped"),
+    ]
+    assert failures(report)[2].reason == (
+        "not tested: SECRET has no value here; test.environment has SECERT: did you mean SECRET?"
+    )
+
+
+TWO = BASE.replace("  commands:", "    - {name: worker, binary: work}\n  commands:")
+
+
+@pytest.mark.parametrize("supervisor", ["supervise-daemon", "s6"])
+def test_a_service_that_ends_shows_its_own_log_and_nothing_derived(
+    shop: Shop, supervisor: str, request: pytest.FixtureRequest
+) -> None:
+    text = TWO + "test:\n  command: curl -fsS localhost:8080\n"
+    if supervisor == "s6":
+        request.getfixturevalue("mirrored")
+        text = text.replace("[curl]", "[curl, s6]")
+    shop.write(text, serve="echo no database; sleep 0.2; exit 3", work="echo at work; exec sleep 1000")
+    shop.build()
+    web, own = failures(shop.report())
+    how = " with exit status 3" if supervisor == "s6" else ""
+    assert (web.path, web.result, web.reason) == ("run.services[0]", "failed", f"web ended by itself{how}")
+    assert {line.rpartition(" no ")[2] for line in web.lines} == {"no database"}
+    assert (own.path, own.result, own.reason) == ("test.command", "skipped", "not run: web did not start")
+
+
+def test_a_service_that_ends_before_it_is_ready_is_told_the_same_way(shop: Shop) -> None:
+    ready = "      ready: {port: 8080, timeout: 20}\n  commands:"
+    shop.write(BASE.replace("  commands:", ready), serve="exit 0")
+    shop.build()
+    (web,) = failures(shop.report())
+    assert (web.path, web.reason) == ("run.services[0]", "web ended by itself, without a word in its log")
+
+
 def test_what_the_manifest_adds_for_its_test_is_there(shop: Shop) -> None:
     own = """\
 test:
