@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from pakman import service
 from pakman.buildroots.choice import is_release_of
 from pakman.checks import Check, Subject, install, own, remove, services, supplies, upgrade
 from pakman.checks.supplies import Supplies
-from pakman.errors import PackageTestError, UsageError
+from pakman.errors import BuildError, PackageTestError, UsageError
 from pakman.manifest import Manifest
 from pakman.previous import Previous
 from pakman.repository import Repository
@@ -22,20 +23,36 @@ from pakman.test_report import Report
 
 
 def test(
-    subject: Subject, stack: Stack, find_place: Callable[[], Place], *, on_check: Callable[[Check], None]
+    subject: Subject,
+    stack: Stack,
+    find_place: Callable[[], Place],
+    *,
+    on_check: Callable[[Check], None],
+    on_warning: Callable[[str], None],
 ) -> Report:
     """Install the package in a clean root, start, use, remove it; install an earlier one in another, upgrade, remove.
 
-    `on_check` hears of each check when it is done. What cannot be tested here is a check that was skipped, with the
-    reason; raises UsageError where what was asked for cannot be, and BuildError where a root cannot be made.
+    `on_check` hears of each check when it is done, `on_warning` of a place that does not have what it takes, where
+    another one has. What cannot be tested here is a check that was skipped, with the reason; raises UsageError where
+    what was asked for cannot be, and BuildError where a root cannot be made.
     """
     done: list[Check] = []
     where = ""
     try:
         place = find_place()
-        for check in _lives(subject, stack, place):
-            # Known to be a place for tests by then.
-            where = place.name
+        try:
+            checks = _lives(subject, stack, place)
+            first = next(checks)
+        except UntestableError as error:
+            if place.otherwise is None or not _is_enough(place.otherwise, subject, stack):
+                raise
+            place = place.otherwise
+            on_warning(f"{error.message}: the test runs in {place.name} instead")
+            checks = _lives(subject, stack, place)
+            first = next(checks)
+        # Known to be a place for tests by now.
+        where = place.name
+        for check in chain([first], checks):
             done.append(check)
             on_check(check)
     except UntestableError as error:
@@ -82,6 +99,16 @@ def of_this_machine(repositories: tuple[Repository, ...], machine: str) -> Repos
     return next((each for each in repositories if each.arch == arch and each.packages), None)
 
 
+def _is_enough(place: Place, subject: Subject, stack: Stack) -> bool:
+    """Say whether a test can run there without any repository."""
+    try:
+        with place.run_root() as root:
+            _must_be_the_stack_s(root, stack, subject)
+            return supplies.is_had(root, subject)
+    except (UntestableError, UsageError, BuildError):
+        return False
+
+
 def _lives(subject: Subject, stack: Stack, place: Place) -> Iterator[Check]:
     with ExitStack() as supplied:
         with place.run_root() as root:
@@ -115,7 +142,10 @@ def _first_life(root: RunRoot, subject: Subject, found: Supplies) -> Generator[C
         life = _Life(is_installed=True)
         life = _Life(is_installed=True, is_running=(yield from services.all_run(root, subject)))
         yield from services.commands_run(root, subject)
-        yield from own.passes(root, subject, runs=life.is_running)
+        if found.own_test is not None:
+            yield found.own_test
+        else:
+            yield from own.passes(root, subject, runs=life.is_running)
         yield remove.removed(root, subject, "")
     except RootEndedError as error:
         yield Check("the root survives what the package does", "failed", reason=error.message)

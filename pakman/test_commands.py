@@ -76,7 +76,8 @@ def tested(
         _working_in(commands.cache(args, env)) as folder,
     ):
         subject = Subject(repository, reading.manifest, find_previous(folder))
-        report = test.test(subject, stack, lambda: _place(args, env, stack, progress), on_check=on_check)
+        place = partial(_place, args, env, stack, progress)
+        report = test.test(subject, stack, place, on_check=on_check, on_warning=progress.warning)
     problems = report.problems(args.file, reading.root)
     if problems:
         commands.show(problems, reading.source, args.file, env, progress)

@@ -86,6 +86,9 @@ class Subject:
         return "package" if self.manifest.package is not None else "build.destinations"
 
 
+OWN_TEST = "the manifest's own test passes"
+"""The name of the check that is `test.command`."""
+
 _NOISE = ("WARNING: opening ", "needs non existent service", "Caching service dependencies", "cgroup")
 
 

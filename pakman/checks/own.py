@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pakman.checks import Check, Subject, last_words, worth_reading
+from pakman.checks import OWN_TEST, Check, Subject, last_words, worth_reading
 from pakman.checks.install import needs_variables
 from pakman.runroots import RunRoot
 
@@ -16,7 +16,7 @@ def passes(root: RunRoot, subject: Subject, *, runs: bool) -> Iterator[Check]:
     command = subject.manifest.test.command
     if not command:
         return
-    name = "the manifest's own test passes"
+    name = OWN_TEST
     if subject.missing_variables:
         yield Check(name, "skipped", path="test.command", reason=f"not tested: {needs_variables(subject)}")
         return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -12,7 +13,7 @@ from typing import IO
 from pakman import command
 from pakman.apk.read import read_control
 from pakman.buildroots import TOP, apk_add
-from pakman.checks import Check, Checks, Subject, last_words, sh, worth_reading
+from pakman.checks import OWN_TEST, Check, Checks, Subject, last_words, sh, worth_reading
 from pakman.errors import BuildError, UsageError
 from pakman.names import dependency_name
 from pakman.runroots import RunRoot, UntestableError
@@ -26,6 +27,7 @@ OLD = PurePosixPath("/pakman/old")
 _CACHE = PurePosixPath("/etc/apk/cache")
 """apk-cache(5): what is here, apk need not download."""
 _SECONDS = 300.0
+_ROOTFS = "--run-root sandbox and --rootfs"
 
 # One virtual package stands for all: what the package under test brings and takes away is then its own alone.
 _ADD = "apk add --no-network --no-progress --virtual .pakman-test"
@@ -40,6 +42,8 @@ class Supplies:
     """Those that serve; the root's own, where nothing had to be asked for."""
     downloaded: IO[bytes] | None = None
     """A tar stream of apk's cache; None where the root has all."""
+    own_test: Check | None = None
+    """What says that the manifest's own test cannot run without `test.packages`; None where it can."""
 
     def close(self) -> None:
         """Let go of what was downloaded."""
@@ -52,26 +56,45 @@ def found(place: Place, root: RunRoot, subject: Subject) -> Generator[Check, Non
     for file in (subject.repository.index, subject.repository.public_key):
         if not file.is_file():
             raise UsageError(f"{file} is missing", hint="build again into an empty directory")
-    words = _words(subject)
-    if not words:
-        return Supplies(words)
-    quoted = " ".join(map(sh, words))
-    alone = root.run(f"{_ADD} --simulate --repositories-file /dev/null -- {quoted}", _SECONDS)
-    if alone.status == 0:
-        return Supplies(words)
-    name = f"{subject.name}'s dependencies can be had"
+    words, added = _words(subject), _added(subject)
     said: list[str] = []
     try:
-        with place.download_root() as other:
-            # Where this directory is, apk keeps what it downloads.
-            other.copy_in(BytesIO(bytes(tarfile.RECORDSIZE)), _CACHE, user="root")
-            other.add_packages(words, said.append)
-            return Supplies(words, tuple(other.repositories[0]), other.copy_out(_CACHE))
+        return _had(place, root, (*words, *added), said.append)
     except apk_add.UnreachableError as error:
-        raise UntestableError(_of_test(error), hint=error.hint) from error
+        if added and _has(root, words):
+            reason = f"not run: {_of_test(error, 'the test')}"
+            return Supplies(words, own_test=Check(OWN_TEST, "skipped", path="test.packages", reason=reason))
+        raise UntestableError(_of_test(error), hint=error.hint.replace("--rootfs", _ROOTFS)) from error
     except BuildError as error:
+        if added:
+            with suppress(BuildError):
+                reason, lines = _of_test(error, "the test"), worth_reading(said)
+                failed = Check(OWN_TEST, "failed", path="test.packages", reason=reason, lines=lines)
+                return replace(_had(place, root, words, said.append), own_test=failed)
+        name = f"{subject.name}'s dependencies can be had"
         yield Check(name, "failed", 0.0, "dependencies.runtime", _of_test(error), worth_reading(said))
         return None
+
+
+def is_had(root: RunRoot, subject: Subject) -> bool:
+    """Say whether a root has what the package depends on, without a repository."""
+    return _has(root, _words(subject))
+
+
+def _had(place: Place, root: RunRoot, words: tuple[str, ...], on_line: Callable[[str], None]) -> Supplies:
+    if _has(root, words):
+        return Supplies(words)
+    with place.download_root() as other:
+        # Where this directory is, apk keeps what it downloads.
+        other.copy_in(BytesIO(bytes(tarfile.RECORDSIZE)), _CACHE, user="root")
+        other.add_packages(words, on_line)
+        return Supplies(words, tuple(other.repositories[0]), other.copy_out(_CACHE))
+
+
+def _has(root: RunRoot, words: tuple[str, ...]) -> bool:
+    quoted = " ".join(map(sh, words))
+    script = f"{_ADD} --simulate --repositories-file /dev/null -- {quoted}"
+    return not words or root.run(script, _SECONDS).status == 0
 
 
 def brought(root: RunRoot, subject: Subject, supplies: Supplies) -> Checks:
@@ -104,12 +127,17 @@ def serving(directory: PurePosixPath) -> str:
     return f"{{ cat /pakman/repositories; echo {directory}; }} >/etc/apk/repositories"
 
 
-def _of_test(error: BuildError) -> str:
-    return error.message.replace("the build needs", "the package needs", 1)
+def _of_test(error: BuildError, what: str = "the package") -> str:
+    return error.message.replace("the build needs", f"{what} needs", 1)
+
+
+def _added(subject: Subject) -> tuple[str, ...]:
+    """Return what the manifest's own test takes beside the package."""
+    return tuple(dict.fromkeys(word for word in subject.manifest.test.packages if word not in _words(subject)))
 
 
 def _words(subject: Subject) -> tuple[str, ...]:
-    """Return what the packages depend on beside each other, what machines with services have, what the test adds."""
+    """Return what the packages depend on beside each other, and what machines with services have."""
     files = [package.path for package in subject.repository.packages]
     if subject.previous is not None:
         files += sorted((subject.previous.directory / subject.repository.arch).glob("*.apk"))
@@ -117,7 +145,6 @@ def _words(subject: Subject) -> tuple[str, ...]:
     found = [word for file in files for word in read_control(file).metadata.depends]
     if f"{subject.name}-openrc" in own:
         found.append("openrc")
-    found += subject.manifest.test.packages
     # /bin/sh, which install scripts are for: no root is without.
     return tuple(dict.fromkeys(word for word in found if word[0] not in "!/" and dependency_name(word) not in own))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -30,6 +30,8 @@ class Place:
     """For a sentence: `the sandbox`, `a container of IMAGE`."""
     run_root: Callable[[], RunRoot]
     download_root: Callable[[], BuildRoot]
+    otherwise: Place | None = None
+    """Where a test may run instead, should this not have what it takes: nobody has asked for this one."""
 
 
 def place(
@@ -57,7 +59,8 @@ def place(
     reason = "neither Docker nor Podman answers"
     if found is not None:
         try:
-            return _docker(found, stack, cache, on_warning)
+            made = _docker(found, stack, cache, on_warning)
+            return replace(made, otherwise=_sandbox(stack, None, cache, env, on_warning) if kind == "auto" else None)
         except BuildError as error:
             if kind == "docker":
                 raise UntestableError(error.message, hint=error.hint) from error

@@ -108,7 +108,7 @@ class Shop:
         place = partial(
             choice.place, "sandbox", wanted, archive=None, cache=self.cache, env=os.environ, on_warning=print
         )
-        return package_test.test(subject, wanted, place, on_check=print)
+        return package_test.test(subject, wanted, place, on_check=print, on_warning=print)
 
 
 @pytest.fixture(autouse=True)
@@ -154,14 +154,20 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Sign
         thread.join()
 
 
+def own_root(cache: Path, pristine: Path) -> Path:
+    """Give a cache an Alpine root that may be changed."""
+    (cache / "roots").unlink()
+    (cache / "roots").mkdir(mode=0o700)
+    root = cache / "roots" / pristine.name
+    subprocess.run(["cp", "-a", "--reflink=auto", str(pristine), str(root)], check=True)
+    return root
+
+
 @pytest.fixture
 def mirrored(cache: Path, alpine_pristine: Path, mirror: tuple[str, SigningKey]) -> None:
     """Have the cache's Alpine root trust the mirror, and know no other."""
     url, key = mirror
-    (cache / "roots").unlink()
-    (cache / "roots").mkdir(mode=0o700)
-    root = cache / "roots" / alpine_pristine.name
-    subprocess.run(["cp", "-a", "--reflink=auto", str(alpine_pristine), str(root)], check=True)
+    root = own_root(cache, alpine_pristine)
     (root / "etc/apk/keys" / key.name).write_bytes(key.public_pem)
     (root / "etc/apk/repositories").write_text(f"{url}\n")
 
@@ -522,6 +528,24 @@ def test_dependencies_that_no_repository_serves_are_not_tested(shop: Shop) -> No
     assert "not tested: the package needs no-such-package, which the Alpine root does not have, and none of" in said
 
 
+def test_what_only_the_test_adds_and_nobody_has_skips_only_the_test(shop: Shop) -> None:
+    text = BASE + "test:\n  packages: [no-such-package]\n  command: exit 1\n"
+    shop.write(text)
+    shop.build()
+    (own,) = failures(shop.report())
+    assert (own.name, own.path, own.result) == ("the manifest's own test passes", "test.packages", "skipped")
+    assert own.reason.startswith("not run: the test needs no-such-package, which the Alpine root does not have")
+
+
+@pytest.mark.usefixtures("mirrored")
+def test_what_only_the_test_adds_and_a_repository_does_not_have_fails_only_the_test(shop: Shop) -> None:
+    shop.write(BASE + "test:\n  packages: [no-such-package]\n  command: exit 1\n")
+    shop.build()
+    (own,) = failures(shop.report())
+    assert (own.name, own.path, own.result) == ("the manifest's own test passes", "test.packages", "failed")
+    assert own.reason.startswith("the test needs no-such-package, which Alpine 3.23")
+
+
 def test_another_release_and_another_machine_are_not_tested(shop: Shop) -> None:
     shop.write(BASE)
     made = shop.build()
@@ -549,3 +573,25 @@ def test_an_example_passes_in_its_run_image(
     status, said = shop.test("--run-root", "docker")
     assert status == 0, said
     assert f"apk del {example} leaves nothing behind" in said
+
+
+@pytest.mark.docker
+def test_where_the_image_lacks_what_it_takes_the_sandbox_is_asked(
+    shop: Shop, docker_engine: Engine, alpine_image: str, alpine_pristine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.write(BASE.replace("[curl]", "[curl, till]"))
+    shop.build()
+    monkeypatch.setenv("DOCKER_HOST", docker_engine.env["DOCKER_HOST"])
+    nowhere = 'repositories = ["http://127.0.0.1:9/alpine"]'
+    (shop.path / ".pakman.toml").write_text(f'[stacks."alpine/3.23"]\n{nowhere}\nrun-image = ["{alpine_image}"]\n')
+    status, said = shop.test("--run-root", "auto")
+    assert (status, "not tested: the package needs till" in said) == (0, True)
+    assert "--run-root sandbox and --rootfs" in said
+    with (own_root(shop.cache, alpine_pristine) / "lib/apk/db/installed").open("a") as installed:
+        installed.write(f"C:Q1{'A' * 27}=\nP:till\nV:1-r0\nA:{os.uname().machine}\nS:1\nI:1\nT:A till\nU:x\nL:MIT\n\n")
+    status, said = shop.test("--run-root", "auto", "--format", "json")
+    assert status == 0, said
+    assert json.JSONDecoder().raw_decode(said)[0]["where"] == "the sandbox"
+    assert "cannot be reached" in said
+    assert ": the test runs in the sandbox instead" in said
+    assert "not tested" not in said
