@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,10 +66,8 @@ def tested(
     stack = stack_commands.stack_of(args, env, repository.stack)
 
     def on_check(check: Check) -> None:
-        progress.say(text(check))
-        if check.result != "passed":
-            for line in check.lines:
-                progress.line(line)
+        # Why one has not passed stands at its place in the manifest, once all are done.
+        progress.say(text(check if check.result == "passed" else replace(check, reason="")))
 
     package = repository.packages[0]
     with (

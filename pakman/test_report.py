@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pakman.apk.output import replacing, writing
-from pakman.checks import Check, Result
+from pakman.checks import Check, Result, last_words
 from pakman.errors import BuildError, UsageError
 from pakman.github import neutralise
 from pakman.problems import Problem
@@ -123,13 +123,22 @@ def _xml(value: str) -> str:
 
 def _problem(check: Check, file: Path, root: Node | None) -> Problem:
     line, column = _place(root, check.path)
-    message, hint = f"{check.name}: {check.reason}", "\n".join(check.lines[-10:])
+    # Where nothing was tested, the reason says so.
+    message = check.reason if check.result == "skipped" and not check.path else f"{check.name}: {check.reason}"
+    hint = "\n".join([line for line in check.lines if not _is_said(line, check.reason)][-_LINES:])
     if check.result == "failed":
         return Problem(str(file), line, column, check.path, "error", _CODE, message, hint)
     return Problem(str(file), line, column, check.path, "warning", _CODE, message, hint)
 
 
 _CODE = "package-test"
+_LINES = 20
+
+
+def _is_said(line: str, reason: str) -> bool:
+    """Say whether a reason has a line's words, or they are the reason's end."""
+    words = last_words([line])
+    return bool(words) and (words in reason or (len(reason) > 1 and words.endswith(reason)))
 
 
 def _place(root: Node | None, path: str) -> tuple[int, int]:

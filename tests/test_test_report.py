@@ -116,6 +116,17 @@ def test_what_has_not_passed_is_a_problem_at_its_place(tmp_path: Path) -> None:
     assert report(FAILED).problems(file, None)[0][:3] == (str(file), 1, 1)
 
 
+def test_no_words_stand_twice_in_a_problem() -> None:
+    said = ("before it", "sh: greet: not found", " * sh: greet: not found")
+    (missing,) = report(Check("greet runs", "failed", reason="no program: sh: greet: not found", lines=said)).problems(
+        Path("instellar.yml"), None
+    )
+    assert (missing.message, missing.hint) == ("greet runs: no program: sh: greet: not found", "before it")
+    untested = Check("the package is tested", "skipped", reason="not tested: no repository", lines=("check it",))
+    (found,) = report(untested).problems(Path("instellar.yml"), None)
+    assert (found.message, found.hint) == ("not tested: no repository", "check it")
+
+
 def test_openrc_s_complaints_about_a_root_are_left_out() -> None:
     lines = ("Service 'acpid' needs non existent service 'dev'", " * Starting web ...", "", "/sys/fs/cgroup: no")
     assert worth_reading(lines) == (" * Starting web ...",)

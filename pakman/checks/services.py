@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pakman import manifest as manifests
@@ -146,6 +146,7 @@ def _not_started(root: RunRoot, subject: Subject, failed: Check, service: manife
         path = f"{path}.ready"
     elif "is not a program" in reason:
         path = f"{path}.binary"
+        reason += _of_mode(root, ran.lines)
     return replace(failed, path=path, reason=reason, lines=(*worth_reading(ran.lines), *_log(root, subject)))
 
 
@@ -250,20 +251,36 @@ def commands_run(root: RunRoot, subject: Subject) -> Iterator[Check]:
             yield Check(name, "skipped", path=path, reason=f"not tested: {needs_variables(subject)}")
             continue
         ran = root.run(f"rc-service {sh(subject.name)} {sh(command.name)}", COMMAND_SECONDS)
-        yield _of_command(ran, name, path)
+        yield _of_command(root, ran, name, path)
 
 
-def _of_command(ran: Ran, name: str, path: str) -> Check:
+def _of_command(root: RunRoot, ran: Ran, name: str, path: str) -> Check:
     lines = worth_reading(ran.lines)
     if ran.status == 0:
         return Check(name, "passed", ran.seconds, path)
     if ran.status is None:
         reason = f"it still ran after {COMMAND_SECONDS:.0f} seconds, and was ended"
         return Check(name, "passed", ran.seconds, path, reason)
+    if any(_UNKNOWN_COMMAND.search(line) for line in lines):
+        reason = "the package was built from another manifest, which has no such command: build it again"
+        return Check(name, "failed", ran.seconds, path, reason, lines)
     if ran.status in (126, 127):
         reason = "there is no such program" if ran.status == 127 else "it is not a program that can be run"
-        return Check(name, "failed", ran.seconds, f"{path}.binary", f"{reason}: {last_words(lines)}", lines)
+        reason = f"{reason}: {last_words(lines)}{_of_mode(root, lines)}"
+        return Check(name, "failed", ran.seconds, f"{path}.binary", reason, lines)
     return Check(name, "warning", ran.seconds, path, f"it ended with exit status {ran.status} in a clean root", lines)
+
+
+_UNKNOWN_COMMAND = re.compile(r"openrc-run\.sh: line \d+: \S+: not found|ERROR: unknown function")
+
+
+def _of_mode(root: RunRoot, lines: Sequence[str]) -> str:
+    """Return what to do where one of the words of an error is a file that nobody may execute."""
+    words = [word.rstrip(":") for line in lines for word in line.split() if word.startswith("/")]
+    script = "\n".join(f"[ ! -f {sh(word)} ] || [ -x {sh(word)} ] || exit 9" for word in words)
+    if root.run(script, COMMAND_SECONDS).status != 9:
+        return ""
+    return "; it is not executable: `chmod +x` it (`git update-index --chmod=+x` where it comes from git)"
 
 
 def _log(root: RunRoot, subject: Subject) -> tuple[str, ...]:

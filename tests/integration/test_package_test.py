@@ -405,6 +405,47 @@ test:
     }
 
 
+def test_a_program_that_nobody_may_execute_is_told_so(shop: Shop) -> None:
+    text = BASE.replace("binary: greet", "path: /var/lib/shop/bin\n      binary: greet")
+    text = text.replace("binary: serve", "path: /var/lib/shop/bin\n      binary: serve")
+    shop.write(text + "test:\n  command: 'true'\n")
+    for name in PROGRAMS:
+        (shop.path / "bin" / name).chmod(0o644)
+    shop.build()
+    status, said = shop.test()
+    assert status == 8
+    print(said)
+    assert said.count("`chmod +x` it (`git update-index --chmod=+x` where it comes from git)") == 3
+    assert "/bin/greet: Permission denied; it is not executable" in said
+    assert "/bin/serve is not a program; it is not executable" in said
+    assert said.count("greet: Permission denied") == 1
+
+
+def test_a_command_that_was_renamed_after_the_build_is_told_so(shop: Shop) -> None:
+    shop.write(BASE)
+    shop.build()
+    shop.write(BASE.replace("name: greet", "name: rapport"))
+    (renamed,) = failures(shop.report())
+    assert (renamed.path, renamed.result) == ("run.commands[0]", "failed")
+    assert renamed.reason == "the package was built from another manifest, which has no such command: build it again"
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("echo hello | grep -q world", "1, without a word; `set -x` as its first line shows how far it comes"),
+        ("jq . /etc/x", "127: line 1: jq: not found; add the package that has jq to test.packages"),
+        ("wget http://x.example/", "the root has no network but its own loopback"),
+    ],
+)
+def test_what_the_manifest_s_own_test_lacks_is_told(shop: Shop, command: str, reason: str) -> None:
+    shop.write(f"{PAGE}test:\n  command: {command}\n")
+    shop.build()
+    (own,) = failures(shop.report())
+    assert (own.path, own.result) == ("test.command", "failed")
+    assert reason in own.reason, own
+
+
 def test_what_goes_wrong_later_in_life_is_said_too(shop: Shop) -> None:
     hooks = """\
 hook:
