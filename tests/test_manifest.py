@@ -204,6 +204,13 @@ def test_what_no_text_editor_writes(
     assert not verdict.valid
 
 
+@pytest.mark.parametrize("line", ["command: curl localhost", "packages: [jq]"])
+def test_a_key_that_is_not_indented_belongs_under_the_empty_one(write: Write, line: str) -> None:
+    (empty, unknown) = check(write(f"{LEAST}test:\n{line}\n")).problems
+    assert (empty.path, unknown.path) == ("test", line.partition(":")[0])
+    assert unknown.hint == f"`{unknown.path}` belongs under `test`: indent it there"
+
+
 def test_every_problem_is_told_at_once_and_in_order(write: Write) -> None:
     text = (
         "stack: 3.20\nbuilt: {}\nbuild:\n  destinations: dist\n  destination: x\n  strip_binary: 'no'\n"

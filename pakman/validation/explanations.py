@@ -94,6 +94,10 @@ def _unknown_key(node: Node, key: str, violation: _Violation, schema: Schema, ro
     path = [*violation.path, key]
     name = path_text(path)
     place, known = node.keys[key], violation.schema["properties"]
+    above = _empty_above(path, schema, root)
+    if above is not None:
+        hint = f"`{key}` belongs under `{above}`: indent it there"
+        return _fault(place, path, ("unknown-key", f"`{name}` is no key of a manifest", hint))
     elsewhere = familiar.hint(path, node.entries[key].value, root)
     if elsewhere is not None:
         return _fault(place, path, ("unknown-key", f"`{name}` is no key of a manifest", elsewhere))
@@ -109,13 +113,23 @@ def _unknown_key(node: Node, key: str, violation: _Violation, schema: Schema, ro
     )
 
 
+def _empty_above(path: list[str | int], schema: Schema, root: Node) -> str | None:
+    """Return the mapping of the top level that is empty, and that has the key at `path`: it is there, not indented."""
+    if len(path) != 1:
+        return None
+    found = (name for name, part in schema["properties"].items() if path[0] in part.get("properties", {}))
+    return next((name for name in found if name in root.entries and root.entries[name].value is None), None)
+
+
 def _key_hint(key: str, known: Schema, path: list[str | int], schema: Schema) -> str:
     if len(path) > 1 and key in schema["properties"]:
         return f"`{key}` belongs at the top level: take its indentation away"
+    guess = near(key, known)
+    if guess is not None and guess.rstrip("s") == key.rstrip("s"):
+        return f"did you mean `{path_text([*path[:-1], guess])}`?"
     for name, part in schema["properties"].items():
         if [name] != path[:-1] and key in part.get("properties", {}):
             return f"`{key}` belongs under `{name}`: indent it there"
-    guess = near(key, known)
     if guess is not None:
         return f"did you mean `{path_text([*path[:-1], guess])}`?"
     return f"known here are {', '.join(known)}"
@@ -150,10 +164,17 @@ def _type(violation: _Violation, node: Node, name: str) -> Words:
 def _found(value: Any) -> str:
     if isinstance(value, str):
         return f"the text {quoted(value)}"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return "a list" if isinstance(value, list) else "a mapping" if isinstance(value, dict) else f"`{shown(str(value))}`"
 
 
 def _type_hint(kinds: list[str], value: Any, path: list[str | int]) -> str:
+    if path == ["test"] and isinstance(value, bool | str):
+        return (
+            "write what is to be done beyond pakman's own checks: `command: …` in the next line, indented; "
+            "to ship without a test, give `pakman run` --no-test, or the action the input `test: false`"
+        )
     if "array" in kinds and not isinstance(value, dict | list):
         return f"write it as a list, in a line of its own: - {value if isinstance(value, int) else quoted(str(value))}"
     if "array" in kinds and {"services", "commands"} & set(path[-1:]):
