@@ -78,7 +78,19 @@ def command_line(inputs: Mapping[str, str]) -> list[str]:
             words.append(f"--{flag}")
         elif flag in inputs and f"no-{flag}" in known:
             words.append(f"--no-{flag}")
+    _check(words)
     return words
+
+
+def _check(words: list[str]) -> None:
+    """Raise UsageError for what the command line refuses, in the words of a workflow."""
+    try:
+        arguments.parser(words[0]).parse_args(words)
+    except UsageError as error:
+        message = re.sub(r"^(?:argument )?--(?=[a-z-]+: )", "the input ", error.message)
+        message = message.replace("the following arguments are required: --", "an input is missing: ")
+        hint = "look at the step's `with:`" if message != error.message and "--help" in error.hint else error.hint
+        raise UsageError(message, hint=hint) from error
 
 
 def unused(inputs: Mapping[str, str]) -> list[str]:

@@ -21,8 +21,11 @@ class CommandParser(Parser):
     """The parser of one command: a flag or an argument that is empty, as a workflow's unset inputs are, is absent."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse what is not empty."""
-        return super().parse_known_args(self._without_empty(args), namespace)
+        """Parse what is not empty; what is not known here, no parser above knows either, and its help says less."""
+        found, unknown = super().parse_known_args(self._without_empty(args), namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def _without_empty(self, args: Iterable[str]) -> list[str]:
         if self._subparsers is not None:

@@ -39,6 +39,24 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
+    ("argv", "help_of"),
+    [
+        (["build", "--output=x", "--nope"], "pakman build"),
+        (["deploy", "a", "b"], "pakman deploy"),
+        (["stack", "list", "--nope"], "pakman stack list"),
+        (["run", "--run-root=x"], "pakman run"),
+        (["frob"], "pakman"),
+        (["--nope"], "pakman"),
+    ],
+)
+def test_a_wrong_argument_names_the_help_of_its_command(
+    argv: list[str], help_of: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(argv) == 2
+    assert capsys.readouterr().err.endswith(f"\n  see `{help_of} --help`\n")
+
+
+@pytest.mark.parametrize(
     ("argv", "sentence"),
     [
         (["biuld"], "invalid choice: 'biuld'"),

@@ -86,12 +86,23 @@ def test_every_command_line_is_one_that_the_parser_takes() -> None:
         ),
         ({"dry_run": "yes"}, "the input dry-run: expected true or false, but got 'yes'"),
         ({"test": "no"}, "the input test: expected true or false, but got 'no'"),
+        (
+            {"architectures": "amd"},
+            "the input architectures: expected Alpine's names (e.g. x86_64, aarch64), but got 'amd'",
+        ),
+        ({"command": "push"}, "an input is missing: bucket"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_none_says_what_was_expected(given: dict[str, str], sentence: str) -> None:
     with pytest.raises(UsageError) as caught:
         line(**given)
     assert caught.value.message == sentence
+
+
+def test_a_value_that_is_no_choice_names_its_input() -> None:
+    with pytest.raises(UsageError, match="the input run-root: invalid choice: 'x'") as caught:
+        line(run_root="x")
+    assert caught.value.hint == "look at the step's `with:`"
 
 
 @pytest.mark.parametrize("text", ["x86_64,amd64", "x86_64 ; ls", "X86_64"])
@@ -108,7 +119,9 @@ def test_architectures_are_a_list_however_it_is_written() -> None:
 
 def test_no_secret_is_in_the_command_line() -> None:
     for command in inputs.COMMANDS:
-        shown = inputs.shown(inputs.command_line(inputs.given(SECRETS | {"INPUT_COMMAND": command})))
+        shown = inputs.shown(
+            inputs.command_line(inputs.given(SECRETS | {"INPUT_COMMAND": command, "INPUT_BUCKET": "s3://b"}))
+        )
         assert not any(part in shown for value in SECRETS.values() for part in value.strip().splitlines())
 
 
