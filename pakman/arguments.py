@@ -17,6 +17,7 @@ a repository.
 A first package, on any Linux machine:
   pakman validate                  is instellar.yml right? every problem at once
   pakman build --output packages   build, sign and index it in an Alpine root
+  pakman test packages             install, start and remove it in a clean root
 
 All of it in order, to an S3-compatible bucket, with a key of your own:
   pakman keygen                    once: OWNER-NAME.rsa (secret) and .rsa.pub

@@ -215,7 +215,7 @@ def _run_root(group: argparse._ActionsContainer) -> None:
         choices=("auto", "docker", "sandbox"),
         default="auto",
         help="docker is a container of the stack's run image, by the Docker or Podman that answers; sandbox is an "
-        "Alpine root unpacked on this machine (default: auto, which is the first of them that is to be had)",
+        "Alpine root unpacked on this machine (default: auto, which is the first of them that has the stack's Alpine)",
     )
 
 

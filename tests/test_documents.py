@@ -92,6 +92,20 @@ def test_help_fits_a_terminal_of_80_columns(text: str) -> None:
     assert [line for line in text.splitlines() if len(line) > 80] == []
 
 
+def test_where_a_package_is_tested_is_said_the_same_everywhere() -> None:
+    usual = "auto, which is the first of them that has the stack's Alpine"
+    (row,) = (line for line in README.splitlines() if line.startswith("| `run-root`"))
+    assert f" {usual} |" in row
+    for text in (commands()["test"], commands()["run"], (TOP / "action.yml").read_text()):
+        assert usual in " ".join(text.split())
+    assert "`auto`, the default, is the first of them that has the stack's Alpine" in README
+
+
+def test_a_first_package_is_tested_too() -> None:
+    first = HELP.split("A first package")[1].split("\n\n")[0]
+    assert [words.split()[1] for words in first.splitlines()[1:]] == ["validate", "build", "test"]
+
+
 def test_exit_codes_are_the_same_everywhere() -> None:
     codes = {0, 1} | {
         error.exit_code
