@@ -55,7 +55,7 @@ def build(
     `is_throwaway_key`: nobody has `key` but this build, and the repository says so. Raises BuildError, and UsageError
     where nothing can be built in.
     """
-    _refuse_places(source, output, cache)
+    refuse_places(source, output, cache)
     hidden = [output, cache, source / key.name.removesuffix(".pub"), *filter(None, [signing_key_file])]
     with _working_in(output) as work:
         with progress.phase("Recipe and snapshot"):
@@ -113,10 +113,15 @@ def build(
     return made
 
 
-def _refuse_places(source: Path, output: Path, cache: Path) -> None:
-    """Refuse an output or a cache that would be part of the next snapshot, and packages among git's own files."""
+def refuse_places(source: Path, output: Path, cache: Path) -> None:
+    """Refuse an output or a cache that would be part of the next snapshot, and packages among git's own files.
+
+    Raises UsageError.
+    """
     sources, made = source.resolve(), output.resolve()
     own_output = "give --output a directory of its own, for instance --output packages"
+    if made.exists() and not made.is_dir():
+        raise UsageError(f"{output} is a file, and the repository is a directory", hint=own_output)
     if made == sources:
         raise UsageError(
             f"{output} holds the application: packages in it would become part of the next build", hint=own_output

@@ -319,10 +319,12 @@ def _given_key(args: argparse.Namespace, env: Env, name: str) -> SigningKey | No
 
 def refuse_before_asking(args: argparse.Namespace, env: Env, reading: Reading) -> None:
     """Raise UsageError or SigningError for a flag or a key that the build would refuse; nothing is asked of anybody."""
-    from pakman import detection, signing, stack_commands
+    from pakman import build, detection, signing, stack_commands
 
+    directory = args.file.absolute().parent
+    build.refuse_places(directory, args.output.absolute(), cache(args, env))
     stack_commands.stack_to_build_for(args, env, manifest_of(args, reading), _today(), on_notice=lambda _: None)
-    owner, name = detection.owner_and_name(args.file.absolute().parent, env, project=args.project)
+    owner, name = detection.owner_and_name(directory, env, project=args.project)
     detection.refuse_version(args.package_version, args.package_release)
     _given_key(args, env, signing.key_name(owner, name))
 

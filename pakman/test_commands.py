@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pakman import commands, previous, scratch, stack_commands, test
 from pakman.apk.output import writing
 from pakman.checks import Check, Subject
+from pakman.errors import UsageError
 from pakman.repository import Repository, read
 from pakman.runroots import choice
 from pakman.test_report import Report, text
@@ -30,9 +31,16 @@ Env = Mapping[str, str]
 
 def answer(args: argparse.Namespace, env: Env) -> int:
     """Test what `pakman build` left in a directory."""
+    if args.junit is not None and args.junit.is_dir():
+        raise UsageError(f"--junit is {str(args.junit)!r}, which is a directory", hint="name a file in it")
     commands.become_root(args, env)
     progress = commands.progress_for(args, env, quiet_stdout=args.format == "json")
     repositories = read(args.directory)
+    beside = args.directory.parent / args.file.name
+    if not args.file.exists() and beside.is_file():
+        raise UsageError(
+            f"there is no manifest {args.file}", hint=f"is it the one beside the packages? --config {beside}"
+        )
     reading = commands.valid(args, env, progress)
     repository = test.of_this_machine(repositories, os.uname().machine)
     if repository is None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from pakman import build, stack
-from pakman.buildroots import BuildRoot
-from pakman.errors import BuildError
+from pakman.buildroots import BuildRoot, rootfs
+from pakman.errors import BuildError, UsageError
 from pakman.repository import MOST_BYTES
 
 
@@ -64,3 +65,28 @@ def test_what_an_earlier_build_says_is_read_no_further_than_one_writes(
     file = tmp_path / "packages.json"
     file.write_text(" " * padding + '{"packages": [{"file": "x86_64/shop-1.0.0-r0.apk"}]}')
     assert build._earlier_packages(file) == named
+
+
+def test_packages_go_into_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="file is a file, and the repository is a directory") as caught:
+        build.refuse_places(tmp_path / "app", tmp_path / "file", tmp_path / "cache")
+    assert "--output packages" in caught.value.hint
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("content", "is_archive"),
+    [
+        (b"", False),
+        (b"stack: alpine/3.23\n", False),
+        (b"\x1f\x8bx", True),
+        (b"\xfd7zXZ\0", True),
+        (b"PK\x03\x04", False),
+    ],
+)
+def test_a_root_is_an_archive(tmp_path: Path, content: bytes, is_archive: bool) -> None:
+    file = tmp_path / "root.tar.gz"
+    file.write_bytes(content)
+    with nullcontext() if is_archive else pytest.raises(UsageError, match=r"root\.tar\.gz is no archive"):
+        rootfs._refuse_other(file)

@@ -124,6 +124,21 @@ def test_in_a_github_job_an_error_is_an_annotation(
     assert said.count("\n") == 1
 
 
+def test_a_test_says_what_it_cannot_read_or_write_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "become_root", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    repository(tmp_path / "app/packages", {"notes": b"any"})
+    assert cli.main(["test", "app/packages", "--junit", "."]) == 2
+    assert "--junit is '.', which is a directory" in capsys.readouterr().err
+    (tmp_path / "app/instellar.yml").write_text(VALID)
+    assert cli.main(["test", "app/packages"]) == 2
+    said = capsys.readouterr().err
+    assert "there is no manifest instellar.yml" in said
+    assert "--config app/instellar.yml" in said
+
+
 def test_what_a_throwaway_key_signed_is_not_pushed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     repository(tmp_path, {"notes": b"any"}, is_throwaway_key=True)
     assert cli.main(["push", str(tmp_path), "--bucket", "s3://bucket"]) == 5

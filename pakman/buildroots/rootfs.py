@@ -39,6 +39,8 @@ def unpacked(archive: Path | None, cache: Path, env: Mapping[str, str]) -> Path:
     root = cache / "roots" / hashlib.sha256(key.encode()).hexdigest()[:16]
     if root.is_dir():
         return root
+    if archive is not None:
+        _refuse_other(archive)
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         # The root's setuid programs are for nobody else on this machine.
@@ -52,6 +54,21 @@ def unpacked(archive: Path | None, cache: Path, env: Mapping[str, str]) -> Path:
         ) from error
     return root
 
+
+def _refuse_other(archive: Path) -> None:
+    """Raise UsageError for a file that is no archive, in better words than tar's."""
+    hint = "give --rootfs an Alpine minirootfs, as alpinelinux.org publishes it"
+    try:
+        with archive.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise UsageError(f"--rootfs {archive} cannot be read: {error.strerror or error}", hint=hint) from error
+    if not head.startswith(_COMPRESSED) and head[257:262] != b"ustar":
+        raise UsageError(f"--rootfs {archive} is no archive", hint=hint)
+
+
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+"""How gzip, bzip2, xz and zstd begin."""
 
 ROOM = "make room there, or give --cache-dir a directory on another disk"
 

@@ -160,7 +160,11 @@ def test_a_root_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     missing = Sandbox(tmp_path / "none.tar.gz", tmp_path / "cache", os.environ)
     with pytest.raises(UsageError, match=r"none\.tar\.gz cannot be read: No such file or directory"):
         missing.__enter__()
-    (tmp_path / "broken.tar.gz").write_bytes(b"x" * 100)
+    (tmp_path / "other.yml").write_bytes(b"x" * 100)
+    other = Sandbox(tmp_path / "other.yml", tmp_path / "cache", os.environ)
+    with pytest.raises(UsageError, match=r"^--rootfs .*other\.yml is no archive$"):
+        other.__enter__()
+    (tmp_path / "broken.tar.gz").write_bytes(b"\x1f\x8b" + b"x" * 100)
     broken = Sandbox(tmp_path / "broken.tar.gz", tmp_path / "cache", os.environ)
     with pytest.raises(BuildError, match=r"tar .* failed"):
         broken.__enter__()
