@@ -247,7 +247,7 @@ def test_a_dry_run_stores_nothing_and_says_what_it_would(
         ({"dry-run": "yes"}, 2, "the input dry-run: expected true or false, but got 'yes'"),
         ({"architectures": "amd64"}, 2, "is it x86_64?"),
         ({"working-directory": "../.."}, 2, "expected a folder in the workspace"),
-        ({"log-level": "loud"}, 2, "--log-level"),
+        ({"log-level": "loud"}, 2, "the input log-level: invalid choice"),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
