@@ -25,7 +25,7 @@ from pakman.builders import embedded
 from pakman.builders.driver import compiling
 from pakman.buildroots import choice
 from pakman.buildroots.sandbox import Sandbox
-from pakman.errors import BuildError, PakmanError, UsageError
+from pakman.errors import BuildError, UsageError
 from pakman.manifest import Dependencies, Manifest, Run, Service
 from pakman.signing import SigningKey
 from tests.building import PROJECT, Builds, contents, manifest, must_go, private_cache, processes
@@ -417,7 +417,7 @@ def test_an_output_that_cannot_be_written_is_a_sentence(builds: Builds, tmp_path
 
 def test_an_output_that_is_a_file_is_a_sentence(builds: Builds, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
-    with pytest.raises(PakmanError, match="out cannot be written: File exists"):
+    with pytest.raises(UsageError, match="out is a file, and the repository is a directory"):
         builds.run(manifest(), tmp_path / "out")
 
 
