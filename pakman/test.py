@@ -39,20 +39,10 @@ def test(
     done: list[Check] = []
     where = ""
     try:
-        place = find_place()
-        try:
-            checks = _lives(subject, stack, place)
-            first = next(checks)
-        except UntestableError as error:
-            if place.otherwise is None or not _is_enough(place.otherwise, subject, stack):
-                raise
-            place = place.otherwise
-            on_warning(f"{error.message}: the test runs in {place.name} instead")
-            checks = _lives(subject, stack, place)
-            first = next(checks)
+        place, checks = _begun(subject, stack, find_place(), on_warning)
         # Known to be a place for tests by now.
         where = place.name
-        for check in chain([first], checks):
+        for check in checks:
             done.append(check)
             on_check(check)
     except UntestableError as error:
@@ -97,6 +87,21 @@ def of_this_machine(repositories: tuple[Repository, ...], machine: str) -> Repos
     """Return the repository whose packages run here; `machine` is the kernel's name of the architecture."""
     arch = {"i386": "x86", "i686": "x86", "armv7l": "armv7", "armv8l": "armv7", "armv6l": "armhf"}.get(machine, machine)
     return next((each for each in repositories if each.arch == arch and each.packages), None)
+
+
+def _begun(
+    subject: Subject, stack: Stack, place: Place, on_warning: Callable[[str], None]
+) -> tuple[Place, Iterator[Check]]:
+    """Return where the test runs, which is known with its first check, and all of its checks."""
+    try:
+        checks = _lives(subject, stack, place)
+        return place, chain([next(checks)], checks)
+    except UntestableError as error:
+        other = place.otherwise
+        if other is None or not _is_enough(other, subject, stack):
+            raise
+        on_warning(f"{error.message}: the test runs in {other.name} instead")
+    return _begun(subject, stack, other, on_warning)
 
 
 def _is_enough(place: Place, subject: Subject, stack: Stack) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from pakman import manifest as manifests
@@ -146,7 +146,7 @@ def _not_started(root: RunRoot, subject: Subject, failed: Check, service: manife
         path = f"{path}.ready"
     elif "is not a program" in reason:
         path = f"{path}.binary"
-        reason += _of_mode(root, ran.lines)
+        reason += _of_mode(root, reason)
     return replace(failed, path=path, reason=reason, lines=(*worth_reading(ran.lines), *_log(root, subject)))
 
 
@@ -266,7 +266,7 @@ def _of_command(root: RunRoot, ran: Ran, name: str, path: str) -> Check:
         return Check(name, "failed", ran.seconds, path, reason, lines)
     if ran.status in (126, 127):
         reason = "there is no such program" if ran.status == 127 else "it is not a program that can be run"
-        reason = f"{reason}: {last_words(lines)}{_of_mode(root, lines)}"
+        reason = f"{reason}: {last_words(lines)}{_of_mode(root, last_words(lines))}"
         return Check(name, "failed", ran.seconds, f"{path}.binary", reason, lines)
     return Check(name, "warning", ran.seconds, path, f"it ended with exit status {ran.status} in a clean root", lines)
 
@@ -274,9 +274,9 @@ def _of_command(root: RunRoot, ran: Ran, name: str, path: str) -> Check:
 _UNKNOWN_COMMAND = re.compile(r"openrc-run\.sh: line \d+: \S+: not found|ERROR: unknown function")
 
 
-def _of_mode(root: RunRoot, lines: Sequence[str]) -> str:
+def _of_mode(root: RunRoot, said: str) -> str:
     """Return what to do where one of the words of an error is a file that nobody may execute."""
-    words = [word.rstrip(":") for line in lines for word in line.split() if word.startswith("/")]
+    words = [word.rstrip(":") for word in said.split() if word.startswith("/")]
     script = "\n".join(f"[ ! -f {sh(word)} ] || [ -x {sh(word)} ] || exit 9" for word in words)
     if root.run(script, COMMAND_SECONDS).status != 9:
         return ""
