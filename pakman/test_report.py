@@ -136,9 +136,10 @@ _LINES = 20
 
 
 def _is_said(line: str, reason: str) -> bool:
-    """Say whether a reason has a line's words, or they are the reason's end."""
+    """Say whether a reason has a line's words, or begins with those behind a program's name."""
     words = last_words([line])
-    return bool(words) and (words in reason or (len(reason) > 1 and words.endswith(reason)))
+    after = words.partition(": ")[2]
+    return bool(words) and (words in reason or (bool(after) and reason.startswith(after)))
 
 
 def _place(root: Node | None, path: str) -> tuple[int, int]:

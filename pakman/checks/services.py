@@ -107,15 +107,12 @@ def _starts(root: RunRoot, subject: Subject, number: int, service: manifests.Ser
         sleep {STAYS}
         second=$(pid)
         rc-service {sh(subject.name)} status >/dev/null 2>&1 &&
-            [ -n "$first" ] && [ "$first" = "$second" ] && kill -0 "$first" && exit
-        # Only s6 keeps how each process ended.
-        s6-svdt /run/{sh(subject.name)}.s6/{sh(subject.name)} 2>/dev/null | tail -n 1
-        exit 1
+            [ -n "$first" ] && [ "$first" = "$second" ] && kill -0 "$first"
     """
     stayed = root.run(script, _START_SECONDS)
     seconds = started.seconds + stayed.seconds
     if stayed.status != 0:
-        yield _ended(root, subject, Check(name, "failed", seconds, path), service, stayed)
+        yield _ended(root, subject, Check(name, "failed", seconds, path), service)
         root.run(f"rc-service {sh(subject.name)} stop", _STOP_SECONDS)
         return False
     yield Check(name, "passed", seconds, path)
@@ -124,10 +121,18 @@ def _starts(root: RunRoot, subject: Subject, number: int, service: manifests.Ser
     return True
 
 
-def _ended(root: RunRoot, subject: Subject, failed: Check, service: manifests.Service, ran: Ran) -> Check:
+def _ended(root: RunRoot, subject: Subject, failed: Check, service: manifests.Service) -> Check:
     """Say that a service did not stay, and of how it ended all that its supervisor and its log tell."""
-    match = re.search(r" (?:exitcode|exit|signal) (\S+)$", "".join(ran.lines[-1:]))
-    how = "" if match is None else f" with {'exit status ' if match[1].isdigit() else ''}{match[1]}"
+    name = sh(subject.name)
+    # s6 keeps it; OpenRC's own tells it to syslog, if there is one.
+    script = f"""
+        s6-svdt /run/{name}.s6/{name} 2>/dev/null | tail -n 1
+        [ -e /run/{name}.s6 ] ||
+            grep -sE 'supervise-daemon.*(exited with return code|by signal) ' /var/log/messages | tail -n 1
+    """
+    said = "".join(root.run(script, _STOP_SECONDS).lines[-1:])
+    match = re.search(r" (exitcode|return code|signal) (\w+)$", said)
+    how = "" if match is None else f" {'on signal' if match[1] == 'signal' else 'with exit status'} {match[2]}"
     log = _log(root, subject)
     silent = "" if log else ", without a word in its log"
     return replace(failed, reason=f"{service.name} ended by itself{how}{silent}", lines=log)
@@ -140,7 +145,7 @@ def _not_started(root: RunRoot, subject: Subject, failed: Check, service: manife
     said = [line.strip() for line in ran.lines if line.startswith(f"{subject.name}: ")]
     reason = (said[-1].partition(": ")[2] if said else last_words(ran.lines)) or "OpenRC gives no reason"
     if "died again and again" in reason:
-        return _ended(root, subject, failed, service, ran)
+        return _ended(root, subject, failed, service)
     path = failed.path
     if "not ready after" in reason:
         path = f"{path}.ready"

@@ -367,8 +367,8 @@ def test_a_service_that_ends_shows_its_own_log_and_nothing_derived(
     shop.write(text, serve="echo no database; sleep 0.2; exit 3", work="echo at work; exec sleep 1000")
     shop.build()
     web, own = failures(shop.report())
-    how = " with exit status 3" if supervisor == "s6" else ""
-    assert (web.path, web.result, web.reason) == ("run.services[0]", "failed", f"web ended by itself{how}")
+    assert (web.path, web.result) == ("run.services[0]", "failed")
+    assert web.reason == "web ended by itself with exit status 3"
     assert {line.rpartition(" no ")[2] for line in web.lines} == {"no database"}
     assert (own.path, own.result, own.reason) == ("test.command", "skipped", "not run: web did not start")
 
@@ -378,7 +378,10 @@ def test_a_service_that_ends_before_it_is_ready_is_told_the_same_way(shop: Shop)
     shop.write(BASE.replace("  commands:", ready), serve="exit 0")
     shop.build()
     (web,) = failures(shop.report())
-    assert (web.path, web.reason) == ("run.services[0]", "web ended by itself, without a word in its log")
+    assert (web.path, web.reason) == (
+        "run.services[0]",
+        "web ended by itself with exit status 0, without a word in its log",
+    )
 
 
 def test_what_the_manifest_adds_for_its_test_is_there(shop: Shop) -> None:
@@ -418,7 +421,7 @@ def test_a_program_that_nobody_may_execute_is_told_so(shop: Shop) -> None:
     assert said.count("`chmod +x` it (`git update-index --chmod=+x` where it comes from git)") == 3
     assert "/bin/greet: Permission denied; it is not executable" in said
     assert "/bin/serve is not a program; it is not executable" in said
-    assert said.count("greet: Permission denied") == 1
+    assert said.count("greet: Permission denied") == said.count("serve is not a program") - 1 == 1
 
 
 def test_a_command_that_was_renamed_after_the_build_is_told_so(shop: Shop) -> None:
