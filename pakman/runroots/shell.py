@@ -22,7 +22,12 @@ umask 022
 orders() {
 	while read -r token text; do
 		if [ "$token" = end ]; then
-			pkill -KILL -s "$(cat /run/pakman.session)"
+			# Until the last is gone, which takes a moment; one that waits for a broken disk is let be.
+			tries=0
+			while pkill -KILL -s "$(cat /run/pakman.session)" && [ "$tries" -lt 300 ]; do
+				tries=$((tries + 1))
+				sleep 0.01
+			done
 			continue
 		fi
 		printf %s "$text" | base64 -d >/run/pakman.sh
