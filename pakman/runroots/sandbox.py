@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -13,7 +13,7 @@ from typing import IO, Self
 
 from pakman import command
 from pakman.buildroots import TOP, bubblewrap, rootfs, views
-from pakman.buildroots.capabilities import PACKAGE, SERVICES
+from pakman.buildroots.capabilities import PACKAGE, SERVICES, Capability
 from pakman.errors import BuildError, UsageError
 from pakman.runroots import Ran, UntestableError
 from pakman.runroots.booted import booted
@@ -37,12 +37,13 @@ class Sandbox:
     def __enter__(self) -> Self:
         if os.geteuid() != 0:
             raise UsageError("the sandbox takes root", hint="run pakman as root (sudo)")
-        self._bubblewrap = command.which("bwrap", self._env)
-        if self._bubblewrap is None:
+        program = command.which("bwrap", self._env)
+        if program is None:
             raise UntestableError(
                 "there is no bubblewrap, without which services cannot run in a sandbox",
                 hint="run `apt-get install bubblewrap`, or have a Docker engine run",
             )
+        self._program = program
         pristine = rootfs.unpacked(self._archive, self._cache, self._env)
         with ExitStack() as stack:
             view = views.fresh(pristine, self._cache, self._env)
@@ -51,15 +52,7 @@ class Sandbox:
             self._must_work()
             if self._archive is None:
                 (views.inside(self._root, PurePosixPath("/etc")) / "rc.conf").write_text(_RC_CONF)
-            argv = bubblewrap.entry(
-                self._bubblewrap,
-                self._root,
-                ["/bin/sh", "-c", SCRIPT],
-                user="root",
-                capabilities=SERVICES,
-                cwd=TOP,
-                is_on_network=False,
-            )
+            argv = self._entry(["/bin/sh", "-c", SCRIPT], SERVICES)
             process = stack.enter_context(command.started(argv, env=ENV, stdin=subprocess.PIPE))
             self._shell = Shell(process)
             self.release, self.arch = booted(
@@ -76,15 +69,7 @@ class Sandbox:
     def copy_in(self, tar: IO[bytes], directory: PurePosixPath) -> None:
         """Unpack a tar stream, from within: what is in the root may be a link by now; see RunRoot."""
         said: list[str] = []
-        argv = bubblewrap.entry(
-            self._bubblewrap or "",
-            self._root,
-            ["tar", "-x", "-f", "-", "-C", str(directory)],
-            user="root",
-            capabilities=PACKAGE,
-            cwd=TOP,
-            is_on_network=False,
-        )
+        argv = self._entry(["tar", "-x", "-f", "-", "-C", str(directory)], PACKAGE)
         with command.fed(lambda pipe: shutil.copyfileobj(tar, pipe, 1 << 20)) as stdin:
             status = command.stream(argv, env=ENV, on_line=said.append, stdin=stdin)
         if status != 0:
@@ -97,18 +82,15 @@ class Sandbox:
         """Run a script; see RunRoot."""
         return self._shell.run(script, seconds)
 
+    def _entry(self, argv: Sequence[str], capabilities: Collection[Capability]) -> list[str]:
+        """Return the command that runs `argv` in the root, as root, without a network."""
+        return bubblewrap.entry(
+            self._program, self._root, argv, user="root", capabilities=capabilities, cwd=TOP, is_on_network=False
+        )
+
     def _must_work(self) -> None:
         """Try bubblewrap: a container refuses its namespaces."""
-        argv = bubblewrap.entry(
-            self._bubblewrap or "",
-            self._root,
-            ["true"],
-            user="root",
-            capabilities=SERVICES,
-            cwd=TOP,
-            is_on_network=False,
-        )
-        done = command.capture(argv, env=ENV)
+        done = command.capture(self._entry(["true"], SERVICES), env=ENV)
         if done.status != 0:
             raise UntestableError(
                 f"this machine refuses bubblewrap, without which services cannot run: {command.why_it_failed(done)}",
