@@ -87,10 +87,14 @@ def _must_be(stack: Stack) -> None:
         )
 
 
-def _sandbox_has(stack: Stack, cache: Path, env: Mapping[str, str]) -> bool:
-    """Say whether the sandbox's own Alpine root is of a stack; no, where there is none."""
+def sandbox_release(cache: Path, env: Mapping[str, str]) -> str | None:
+    """Return the release of the sandbox's own Alpine root, None where there is none."""
     try:
-        pristine = rootfs.unpacked(None, cache, env)
-        return is_release_of((pristine / "etc/alpine-release").read_text().strip(), stack)
+        return (rootfs.unpacked(None, cache, env) / "etc/alpine-release").read_text().strip()
     except (BuildError, UsageError, OSError):
-        return False
+        return None
+
+
+def _sandbox_has(stack: Stack, cache: Path, env: Mapping[str, str]) -> bool:
+    release = sandbox_release(cache, env)
+    return release is not None and is_release_of(release, stack)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from pakman.buildroots import BuildRoot, engine, rootfs
+from pakman.buildroots import BuildRoot, engine
 from pakman.buildroots import docker as build_docker
 from pakman.buildroots import sandbox as build_sandbox
-from pakman.buildroots.choice import is_release_of
+from pakman.buildroots.choice import is_release_of, sandbox_release
 from pakman.errors import BuildError, UsageError
 from pakman.runroots import RunRoot, UntestableError
 from pakman.runroots.docker import Docker
@@ -65,7 +65,7 @@ def place(
             if kind == "docker":
                 raise UntestableError(error.message, hint=error.hint) from error
             reason = error.message
-    release = _sandbox_release(cache, env)
+    release = sandbox_release(cache, env)
     if release is None or not is_release_of(release, stack):
         other = "there is no Alpine root for the sandbox" if release is None else f"the sandbox is Alpine {release}"
         raise UntestableError(
@@ -94,11 +94,3 @@ def _sandbox(
         lambda: Sandbox(archive, cache, env),
         lambda: build_sandbox.Sandbox(archive, cache, env, repositories=stack.repositories, on_warning=on_warning),
     )
-
-
-def _sandbox_release(cache: Path, env: Mapping[str, str]) -> str | None:
-    """Return the release of the sandbox's own Alpine root, None where there is none."""
-    try:
-        return (rootfs.unpacked(None, cache, env) / "etc/alpine-release").read_text().strip()
-    except (BuildError, UsageError, OSError):
-        return None
