@@ -22,8 +22,11 @@ ARCHITECTURES_ELSEWHERE = {
     "i386": "x86",
     "i686": "x86",
     "arm": "armv7",
+    "armv8l": "armv7",
+    "armv7l": "armv7",
+    "armv6l": "armhf",
 }
-"""What Docker, Debian and GitHub call them."""
+"""What Docker, Debian, GitHub and the kernel call them."""
 
 
 PACKAGES_ELSEWHERE = {

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from pakman import service
+from pakman import names, service
 from pakman.buildroots.choice import is_release_of
 from pakman.checks import Check, Subject, install, own, remove, services, supplies, upgrade
 from pakman.checks.supplies import Supplies
@@ -85,7 +85,7 @@ def must_be_built_from(repository: Repository, manifest: Manifest, file: Path) -
 
 def of_this_machine(repositories: tuple[Repository, ...], machine: str) -> Repository | None:
     """Return the repository whose packages run here; `machine` is the kernel's name of the architecture."""
-    arch = {"i386": "x86", "i686": "x86", "armv7l": "armv7", "armv8l": "armv7", "armv6l": "armhf"}.get(machine, machine)
+    arch = names.ARCHITECTURES_ELSEWHERE.get(machine, machine)
     return next((each for each in repositories if each.arch == arch and each.packages), None)
 
 
