@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,8 +100,3 @@ def last_words(lines: Sequence[str]) -> str:
     """Return the last line that says something, without what OpenRC puts before it."""
     said = worth_reading(lines, 1)
     return said[0].strip().removeprefix("* ").strip() if said else ""
-
-
-def sh(word: str) -> str:
-    """Return a word for a script."""
-    return shlex.quote(word)

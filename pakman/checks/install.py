@@ -7,13 +7,14 @@ import re
 import stat
 from collections.abc import Sequence
 from io import BytesIO
+from shlex import quote as sh
 from tarfile import TarInfo
 from tarfile import open as open_tar
 
 from pakman.apk import tar
 from pakman.apk.read import PackageFile, read_package
 from pakman.buildroots import TOP
-from pakman.checks import Check, Checks, Subject, last_words, sh, worth_reading
+from pakman.checks import Check, Checks, Subject, last_words, worth_reading
 from pakman.checks.supplies import NEW, serving
 from pakman.runroots import Ran, RunRoot
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pakman.checks import Check, Subject, sh, worth_reading
+from shlex import quote as sh
+
+from pakman.checks import Check, Subject, worth_reading
 from pakman.checks.install import SECONDS, script_failed, why_apk_failed
 from pakman.checks.services import nobody_left
 from pakman.runroots import RunRoot

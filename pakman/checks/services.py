@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from shlex import quote as sh
 
 from pakman import manifest as manifests
-from pakman.checks import Check, Checks, Subject, last_words, sh, worth_reading
+from pakman.checks import Check, Checks, Subject, last_words, worth_reading
 from pakman.checks.install import needs_variables
 from pakman.runroots import Ran, RunRoot
 from pakman.service import has_service

@@ -8,12 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from shlex import quote as sh
 from typing import IO
 
 from pakman import command
 from pakman.apk.read import read_control
 from pakman.buildroots import TOP, apk_add
-from pakman.checks import OWN_TEST, Check, Checks, Subject, last_words, sh, worth_reading
+from pakman.checks import OWN_TEST, Check, Checks, Subject, last_words, worth_reading
 from pakman.errors import BuildError, UsageError
 from pakman.names import dependency_name
 from pakman.runroots import RunRoot, UntestableError

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pakman.checks import Check, Checks, Subject, last_words, sh, worth_reading
+from shlex import quote as sh
+
+from pakman.checks import Check, Checks, Subject, last_words, worth_reading
 from pakman.checks.install import SECONDS, hooks_run, why_apk_failed
 from pakman.checks.services import environment, pid, start
 from pakman.checks.supplies import NEW, OLD, serving
