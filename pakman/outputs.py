@@ -18,8 +18,6 @@ if TYPE_CHECKING:  # they bring all of S3 along, which a build does not need
     from pakman.deploy import Deployed
     from pakman.publish import Publication
     from pakman.repository import Repository
-
-if TYPE_CHECKING:
     from pakman.test_report import Report
 
 _LEFT_OUT = "this machine's is not among the architectures to build for"
