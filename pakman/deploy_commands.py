@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import re
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ if TYPE_CHECKING:  # what a command does not need is not imported for it: start-
     from pakman.bucket import Bucket
     from pakman.deploy import Commit
     from pakman.instellar import Deployment, Instellar, RefusedError, Storage
-    from pakman.manifest import Manifest
+    from pakman.manifest import Reading
     from pakman.outputs import Results
     from pakman.progress import Progress
 
@@ -108,8 +107,8 @@ def deploy(args: argparse.Namespace, env: Env) -> int:
         results.deployment_status, results.skipped = "none", f"nothing was deployed: {why}"
         progress.notice(results.skipped)
         return 0
-    manifest = commands.manifest_of(args, commands.valid(args, env, progress))
-    stack_commands.name(args, manifest)
+    reading = commands.valid(args, env, progress)
+    stack_commands.name(args, commands.manifest_of(args, reading))
     deployment = wanted(args, env, results, progress)
     if deployment is None:
         raise UsageError(
@@ -117,24 +116,28 @@ def deploy(args: argparse.Namespace, env: Env) -> int:
             hint="set INSTELLAR_PACKAGE_TOKEN and INSTELLAR_AUTH_TOKEN; in a workflow: instellar-package-token and "
             "instellar-auth-token, of secrets that it may see",
         )
+    bucket = None
     if args.bucket is not None:
-        shipping.refuse_unusable(shipping.bucket_for(args, env))
+        bucket = shipping.bucket_for(args, env)
+        shipping.refuse_unusable(bucket)
     begun = begin(args, deployment)
     if begun.known is not None:
-        again(args, env, begun, manifest, results, progress)
+        again(args, env, begun, reading, results, progress)
         return 0
-    env = stored(args, env, begun)
-    finish(args, env, begun, shipping.bucket_for(args, env), manifest, results, progress)
+    if bucket is None:
+        env = stored(args, env, begun)
+        bucket = shipping.bucket_for(args, env)
+    finish(args, env, begun, bucket, reading, results, progress)
     return 0
 
 
 def again(
-    args: argparse.Namespace, env: Env, begun: Begun, manifest: Manifest, results: Results, progress: Progress
+    args: argparse.Namespace, env: Env, begun: Begun, reading: Reading, results: Results, progress: Progress
 ) -> None:
     """Make a new deployment of a commit that the service knows, on the archive that it has; nothing is shipped."""
     path = begun.known.archive_path if begun.known is not None else ""
     progress.notice(f"{begun.commit.sha} is deployed already: nothing is shipped, {path} is deployed again")
-    _announce(args, env, begun, path, manifest, results, progress)
+    _announce(args, env, begun, path, reading, results, progress)
 
 
 def finish(
@@ -142,7 +145,7 @@ def finish(
     env: Env,
     begun: Begun,
     bucket: Bucket,
-    manifest: Manifest,
+    reading: Reading,
     results: Results,
     progress: Progress,
 ) -> None:
@@ -152,7 +155,7 @@ def finish(
     from pakman import archive
     from pakman import deploy as story
 
-    architectures = manifest.architectures or ()
+    architectures = commands.manifest_of(args, reading).architectures or ()
     with closing(bucket):
         if args.dry_run:
             for entry in archive.entries(bucket, story.folder(begun.commit, bucket), architectures):
@@ -161,7 +164,7 @@ def finish(
         else:
             with progress.phase(f"Archive in {bucket.location}"):
                 path = story.ship(begun.commit, bucket, architectures, on_progress=progress.bar)
-    _announce(args, env, begun, path, manifest, results, progress)
+    _announce(args, env, begun, path, reading, results, progress)
 
 
 def _announce(
@@ -169,7 +172,7 @@ def _announce(
     env: Env,
     begun: Begun,
     path: str,
-    manifest: Manifest,
+    reading: Reading,
     results: Results,
     progress: Progress,
 ) -> None:
@@ -180,33 +183,30 @@ def _announce(
         results.skipped = "nothing was deployed: it is a dry run"
         progress.notice(results.skipped)
         return
+    manifest = commands.manifest_of(args, reading)
     stack = stack_commands.name(args, manifest)
     with progress.phase(f"Deploy {begun.commit.ref} at {begun.service.endpoint}"):
         try:
             deployed = story.announce(begun.commit, begun.service, path, manifest, stack)
         except instellar.RefusedError as error:
-            _point_out(args, env, error, results, progress)
+            _point_out(args, env, error, reading, results, progress)
             raise
         results.deployment, results.deployment_status = deployed, deployed.status
         results.headline = f"{begun.commit.ref} is deployed"
         progress.say(f"deployment {deployed.id}: {deployed.status}; its archive is {deployed.archive_path}")
 
 
-def _today() -> datetime.date:
-    return datetime.datetime.now(datetime.UTC).date()
-
-
-def _point_out(args: argparse.Namespace, env: Env, error: RefusedError, results: Results, progress: Progress) -> None:
+def _point_out(
+    args: argparse.Namespace, env: Env, error: RefusedError, reading: Reading, results: Results, progress: Progress
+) -> None:
     """Print each value that the service refuses at its line of the manifest."""
-    from pakman import refusals, settings, validation
+    from pakman import refusals
 
-    stacks = settings.read(args.file.parent).stacks
-    verdict = validation.validate(args.file, repository=None, today=_today(), stacks=stacks)
-    found = refusals.problems(error.refusals, verdict.root, args.file)
+    found = refusals.problems(error.refusals, reading.root, args.file)
     if not found:
         return
     results.problems = commands.in_workspace(found, args.file, env)
-    commands.show(found, verdict.source, args.file, env, progress)
+    commands.show(found, reading.source, args.file, env, progress)
 
 
 def _ref(args: argparse.Namespace, env: Env) -> str:

@@ -12,7 +12,7 @@ from pakman.errors import SigningError
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
     from pakman.bucket import Bucket
     from pakman.deploy_commands import Begun
-    from pakman.manifest import Manifest, Reading
+    from pakman.manifest import Reading
     from pakman.outputs import Results
     from pakman.progress import Progress
     from pakman.publish import Publication
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, env: Env) -> int:
     begun = deploy_commands.begin(args, deployment) if deployment is not None else None
     if begun is not None and begun.known is not None:
         results.skipped = f"nothing was built or pushed: {begun.commit.sha} is deployed already"
-        deploy_commands.again(args, env, begun, commands.manifest_of(args, reading), results, progress)
+        deploy_commands.again(args, env, begun, reading, results, progress)
         return 0
     if begun is not None and begun.storage is not None:
         env = deploy_commands.stored(args, env, begun)
@@ -112,7 +112,7 @@ def _ship(
         if not args.dry_run:
             print("\n".join(outputs.how_to_install(repository, publication)))
         if begun is not None:
-            _deploy(args, env, begun, bucket, commands.manifest_of(args, reading), results, progress)
+            _deploy(args, env, begun, bucket, reading, results, progress)
     elif args.bucket is None:
         progress.notice(f"nothing was pushed: no --bucket was given; the packages are in {args.output}")
 
@@ -146,7 +146,7 @@ def _deploy(
     env: Env,
     begun: Begun,
     bucket: Bucket,
-    manifest: Manifest,
+    reading: Reading,
     results: Results,
     progress: Progress,
 ) -> None:
@@ -157,7 +157,7 @@ def _deploy(
         progress.notice("nothing was deployed: it is a dry run")
         return
     try:
-        deploy_commands.finish(args, env, begun, bucket, manifest, results, progress)
+        deploy_commands.finish(args, env, begun, bucket, reading, results, progress)
     except archive.MissingError as error:
         results.undeployed = error.message
         progress.notice(f"nothing was deployed: {error.message}")
