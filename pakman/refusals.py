@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pakman.problems import Problem
-from pakman.validation.yaml_tree import Node, path_text, shown
+from pakman.validation.yaml_tree import Node, path_parts, path_text, shown
 
 _MOST = 50
 """Refusals that are read; a few say what is wrong."""
@@ -67,15 +66,11 @@ def problems(refused: Iterable[Refusal], root: Node | None, file: Path) -> list[
 
 
 def _place(root: Node, path: tuple[str | int, ...]) -> tuple[int, int]:
-    node, place = root, root
-    for part in path:
-        child = node.child(part)
-        if child is None:
-            break
+    place = root
+    for key, child in root.along(path):
         # Of what has lines of its own, the key is what one looks for.
         is_nested = child.is_mapping or child.is_list
-        place = node.keys[part] if is_nested and isinstance(part, str) and part in node.keys else child
-        node = child
+        place = key if is_nested and key is not None else child
     return place.line, place.column
 
 
@@ -92,7 +87,7 @@ def _walk(found: Any, path: tuple[str | int, ...], depth: int) -> Iterator[tuple
             yield path if place is None else place, message
             return
         for key, value in found.items():
-            yield from _walk(value, (*path, *_parts(str(key))), depth + 1)
+            yield from _walk(value, (*path, *path_parts(str(key))), depth + 1)
     elif isinstance(found, list):
         is_items = any(isinstance(item, dict) and _said_place(item) is None for item in found)
         for index, item in enumerate(found):
@@ -104,13 +99,7 @@ def _said_place(found: dict[str, Any]) -> tuple[str | int, ...] | None:
     places = [source.get("pointer")] if isinstance(source, dict) else []
     places += [found.get(key) for key in ("path", "pointer", "field")]
     text = next((place for place in places if isinstance(place, str)), None)
-    return None if text is None else _parts(text)
-
-
-def _parts(text: str) -> tuple[str | int, ...]:
-    """Return the parts of `kits[0].name`, `kits.0.name`, `/kits/0/name`."""
-    words = [word for word in re.split(r"[./\[\]]+", text[:1000]) if word]
-    return tuple(int(word) if re.fullmatch(r"[0-9]{1,6}", word) else word for word in words)
+    return None if text is None else path_parts(text)
 
 
 def _inside(path: tuple[str | int, ...]) -> tuple[str | int, ...]:

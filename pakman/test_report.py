@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from pakman.checks import Check, Result, last_words
 from pakman.errors import BuildError, UsageError
 from pakman.github import neutralise
 from pakman.problems import Problem
-from pakman.validation.yaml_tree import Node
+from pakman.validation.yaml_tree import Node, path_parts
 
 _WORDS: dict[Result, str] = {
     "passed": "passed",
@@ -145,21 +144,7 @@ def _is_said(line: str, reason: str) -> bool:
 def _place(root: Node | None, path: str) -> tuple[int, int]:
     """Return line and column of a path such as `run.services[0].binary`, or of the nearest part that is there."""
     place = (1, 1)
-    node = root
-    for part in _parts(path):
-        if node is None:
-            break
-        key = node.keys.get(part) if isinstance(part, str) else None
-        node = node.child(part)
-        here = key or node
-        if node is None or here is None:
-            break
+    for key, node in root.along(path_parts(path)) if root is not None else ():
+        here = key if key is not None else node
         place = (here.line, here.column)
     return place
-
-
-def _parts(path: str) -> Iterable[str | int]:
-    for word in path.split("."):
-        name, *numbers = word.replace("]", "").split("[")
-        yield name
-        yield from (int(number) for number in numbers)

@@ -1,5 +1,7 @@
 """A YAML document as a tree of values that know where they stand."""
 
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 
@@ -62,6 +64,16 @@ class Node:
             return self.entries.get(key)
         return self.elements[key] if key < len(self.elements) else None
 
+    def along(self, path: Iterable[str | int]) -> Iterator[tuple["Node | None", "Node"]]:
+        """Yield the key, where it has one, and the value of each part of a path, as far as that is there."""
+        node = self
+        for part in path:
+            child = node.child(part)
+            if child is None:
+                return
+            yield node.keys.get(part) if isinstance(part, str) else None, child
+            node = child
+
     def mapping(self, key: str) -> "Node":
         """Return the mapping at `key`; an empty one where there is none, or something else."""
         found = self.entries.get(key)
@@ -88,6 +100,12 @@ def path_text(parts: list[str | int]) -> str:
         else:
             text += ("." if text else "") + shown(part)
     return text
+
+
+def path_parts(text: str) -> tuple[str | int, ...]:
+    """Return the parts of a path, as messages or as others have it: `kits[0].name`, `kits.0.name`, `/kits/0/name`."""
+    words = [word for word in re.split(r"[./\[\]]+", text[:1000]) if word]
+    return tuple(int(word) if re.fullmatch(r"[0-9]{1,6}", word) else word for word in words)
 
 
 def shown(text: str) -> str:
