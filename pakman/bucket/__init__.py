@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Collection, Mapping
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal
 
-from pakman.bucket import failures, upload
+from pakman.bucket import conditional, failures, upload
+from pakman.bucket.conditional import Held
 from pakman.bucket.connection import Access, Addressing, Connection, Patience, access
-from pakman.bucket.content import Content, etag
+from pakman.bucket.content import Content, etag, md5
 from pakman.bucket.location import Location, parse, public_address
 from pakman.bucket.upload import Labels
 from pakman.errors import BucketError
 
-__all__ = ["Bucket", "Content", "Location", "Patience", "Stored", "open_bucket", "parse"]
+__all__ = ["Bucket", "Content", "Held", "Location", "Patience", "Stored", "open_bucket", "parse"]
 
 Outcome = Literal["stored", "same", "different"]
 """What became of an object: it is new there, its bytes were there already, other bytes are there and stay there."""
@@ -94,6 +96,7 @@ class Bucket:
         )
         self._opening = threading.Lock()
         self._opened: Connection | None = None
+        self._has_conditions = False
 
     def __repr__(self) -> str:
         return f"Bucket({self._access.place})"
@@ -147,6 +150,16 @@ class Bucket:
                 return None
         return found
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """Return what stands between `prefix` and the next slash in keys, sorted."""
+        found: list[str] = []
+        with failures.told(self._access):
+            for page in self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.location.name, Prefix=prefix, Delimiter="/"
+            ):
+                found += [each["Prefix"].removeprefix(prefix).rstrip("/") for each in page.get("CommonPrefixes", ())]
+        return tuple(sorted(found))
+
     def head(self, key: str) -> Stored | None:
         """Return an object's size and ETag; None where it is not there, or where one may not know."""
         answer = self._head(key)
@@ -188,6 +201,75 @@ class Bucket:
                 )
             for block in answer["Body"].iter_chunks(1 << 20):
                 file.write(block)
+
+    def read(self, key: str, most: int) -> Held | None:
+        """Return an object of at most `most` bytes, whole; None where it is not there, or where one may not know."""
+        with failures.told(self._access, key):
+            held = conditional.read(self._connection(), self.location.name, key, most, self._access.patience.attempts)
+        if held is not None and len(held.body) > most:
+            raise BucketError(
+                f"{key} in {self._access.place} is larger than {most} bytes, which is the most that it may have"
+            )
+        return held
+
+    def swap(self, key: str, body: bytes, *, over: str | None, content_type: str, cache_control: str) -> str | None:
+        """Store an object over the one with the ETag `over`, None for none; return its ETag, or None: read it again.
+
+        None means that another was quicker, or that the server did as it was told and its answer was lost.
+        """
+        labels = {"ContentType": content_type, "CacheControl": cache_control}
+        with failures.told(self._access, key):
+            found = conditional.swap(self._connection(), self.location.name, key, body, over, labels)
+        if found is None or found == md5(body).hex():
+            return found
+        # No MD5 where a server encrypts; or damage, which whoever reads it again finds out.
+        held = self.read(key, len(body))
+        return held.etag if held is not None and held.body == body else None
+
+    def refuse_without_conditions(self, folder: str) -> None:
+        """Raise BucketError where the server does not heed the conditions of `swap`; an object below `folder` tells."""
+        if self._has_conditions:
+            return
+        key = f"{folder}/probe-{uuid.uuid4().hex}"
+        with failures.told(self._access, key):
+            try:
+                self._has_conditions = conditional.probe(self._connection(), self.location.name, key)
+            finally:
+                self.delete([key])
+        if not self._has_conditions:
+            raise BucketError(
+                f"{self._access.place} does not heed the conditions of a write (If-Match, If-None-Match): of two "
+                "pushes at the same time one would be lost",
+                hint="push without --channel: each commit has a repository of its own then; or take a server that "
+                "has conditional writes: AWS, R2, MinIO and SeaweedFS do",
+            )
+
+    def copy(self, source: str, key: str, *, cache_control: str, notes: Mapping[str, str]) -> None:
+        """Make an object, or replace it, by a copy of another one, which stays within the server; it bears `notes`."""
+        with failures.told(self._access, key):
+            self._client.copy(
+                {"Bucket": self.location.name, "Key": source},
+                self.location.name,
+                key,
+                ExtraArgs={
+                    "MetadataDirective": "REPLACE",
+                    "ContentType": "application/octet-stream",
+                    "CacheControl": cache_control,
+                    "Metadata": dict(notes),
+                },
+            )
+
+    def notes(self, key: str) -> dict[str, str] | None:
+        """Return what an object bears beside its bytes; None where it is not there, or where one may not know."""
+        answer = self._head(key)
+        return None if answer is None else dict(answer.get("Metadata", {}))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects; those that are not there are no error."""
+        # One by one: of the request for many some servers want a checksum that others refuse.
+        for key in keys:
+            with failures.told(self._access, key):
+                self._client.delete_object(Bucket=self.location.name, Key=key)
 
     def _read_sha256(self, key: str) -> str:
         digest = hashlib.sha256()

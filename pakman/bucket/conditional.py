@@ -1,0 +1,81 @@
+"""Small objects that are replaced: read with their ETag, stored under the condition that nobody was quicker."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pakman.bucket import failures
+from pakman.bucket.connection import Connection
+from pakman.bucket.content import md5
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An object as it was at one moment."""
+
+    body: bytes
+    etag: str
+    """Without quotes."""
+    modified: float
+    """Seconds since 1970 by the server's clock, which counts whole ones."""
+
+
+def read(connection: Connection, bucket: str, key: str, most: int, attempts: int) -> Held | None:
+    """Return an object, cut off behind `most` bytes and one; None for 403 and 404. Raises botocore's exceptions."""
+    from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+
+    for attempt in range(1, attempts + 1):
+        try:
+            answer = connection.client.get_object(Bucket=bucket, Key=key)
+            return Held(
+                answer["Body"].read(most + 1) if int(answer["ContentLength"]) > most else answer["Body"].read(),
+                str(answer["ETag"]).strip('"'),
+                answer["LastModified"].timestamp(),
+            )
+        except ClientError as error:
+            # Without the right to list, AWS says 403 of what is not there.
+            if failures.status(error) in (403, 404) and failures.code(error) != "NoSuchBucket":
+                return None
+            raise
+        except (HTTPClientError, IncompleteReadError):
+            # botocore tries again until an answer begins, and no more.
+            if attempt == attempts:
+                raise
+    return None
+
+
+def swap(
+    connection: Connection, bucket: str, key: str, body: bytes, over: str | None, labels: Mapping[str, str]
+) -> str | None:
+    """PUT under If-Match `over`, or If-None-Match where it is None; return the ETag, None where that does not hold."""
+    from botocore.exceptions import ClientError
+
+    condition = {"IfNoneMatch": "*"} if over is None else {"IfMatch": f'"{over}"'}
+    try:
+        answer = connection.client.put_object(
+            Bucket=bucket, Key=key, Body=body, ContentMD5=b64encode(md5(body)).decode(), **labels, **condition
+        )
+    except ClientError as error:
+        # 404: what should be replaced is gone. 409: another one is at it at this very moment.
+        if failures.status(error) in (409, 412) or failures.code(error) == "NoSuchKey":
+            return None
+        raise
+    return str(answer["ETag"]).strip('"')
+
+
+def probe(connection: Connection, bucket: str, key: str) -> bool:
+    """Say whether a server heeds the conditions; leaves an object behind. Raises botocore's exceptions for all else."""
+    from botocore.exceptions import ClientError
+
+    labels = {"ContentType": "text/plain", "CacheControl": "no-store"}
+    try:
+        swap(connection, bucket, key, b"1", None, labels)
+        again = swap(connection, bucket, key, b"2", None, labels)
+        wrong = swap(connection, bucket, key, b"3", md5(b"another").hex(), labels)
+    except ClientError as error:
+        if failures.code(error) == "NotImplemented" or failures.status(error) == 501:
+            return False
+        raise
+    return again is None and wrong is None
