@@ -137,7 +137,7 @@ def _pack(tree: Path, path: Path, threads: int) -> int:
         owners={owner: "root"},
         groups={group: "root"},
         mtime=0,
-        key=key,
+        keys=[key],
         threads=threads,
     )
     seconds = time.perf_counter() - began

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ def build(
     *,
     rootfs: Path | None,
     cache: Path,
-    key: SigningKey,
+    keys: Sequence[SigningKey],
     stack: Stack,
     progress: Progress,
     keep: bool,
@@ -52,11 +52,13 @@ def build(
     No packages in it: `architectures` leaves out this machine's, and `output` is as it was. `build_root`, `rootfs`,
     `cache` and `env` as in buildroots.choice, `builder` as in builders.choice; `signing_key_file` is hidden from the
     build where it lies among the sources. `keep` leaves the build tree behind when the build fails.
-    `is_throwaway_key`: nobody has `key` but this build, and the repository says so. Raises BuildError, and UsageError
+    All of `keys` sign, and the first one's name is the repository's.
+    `is_throwaway_key`: nobody has it but this build, and the repository says so. Raises BuildError, and UsageError
     where nothing can be built in.
     """
     refuse_places(source, output, cache)
-    hidden = [output, cache, source / key.name.removesuffix(".pub"), *filter(None, [signing_key_file])]
+    own = [source / key.name.removesuffix(".pub") for key in keys]
+    hidden = [output, cache, *own, *filter(None, [signing_key_file])]
     with _working_in(output) as work:
         with progress.phase("Recipe and snapshot"):
             aport = work / "aport"
@@ -82,7 +84,7 @@ def build(
                     root,
                     aport,
                     work,
-                    key=key,
+                    keys=keys,
                     mtime=project.commit_time,
                     commit=project.commit,
                     threads=len(os.sched_getaffinity(0)),
@@ -100,14 +102,14 @@ def build(
             slug=project.slug,
             commit=project.commit,
             stack=stack.name,
-            key_name=key.name,
+            key_name=keys[0].name,
             is_throwaway_key=is_throwaway_key,
             packages=tuple(replace(package, path=output / arch / package.path.name) for package in packages),
         )
         if not packages:
             progress.notice(f"nothing to build on {arch}: it is not among the architectures to build for")
             return made
-        _write_index(made, work, key)
+        _write_index(made, work, keys)
         with writing(output):
             _move_in(made, work)
     return made
@@ -187,13 +189,13 @@ def _kept_on_failure(root: BuildRoot, *, keep: bool) -> Iterator[None]:
         raise BuildError(error.message, hint=f"{error.hint}\n{kept}".lstrip()) from error
 
 
-def _write_index(repository: Repository, work: Path, key: SigningKey) -> None:
+def _write_index(repository: Repository, work: Path, keys: Sequence[SigningKey]) -> None:
     """Write index, public key and packages.json beside the packages in `work`."""
     packages = [work / package.path.name for package in repository.packages]
     description = f"{repository.owner}/{repository.project}"[: index.MAX_DESCRIPTION]
-    index.write_local_index(work / INDEX_FILE, packages, key, description, repository.arch)
+    index.write_local_index(work / INDEX_FILE, packages, keys, description, repository.arch)
     with writing(work):
-        (work / repository.key_name).write_bytes(key.public_pem)
+        (work / repository.key_name).write_bytes(keys[0].public_pem)
         (work / MANIFEST_FILE).write_text(repository.to_json())
         for name in (repository.key_name, MANIFEST_FILE):
             (work / name).chmod(0o644)

@@ -378,7 +378,7 @@ def built(
         builder=args.builder,
         rootfs=args.rootfs,
         cache=cache(args, env),
-        key=key,
+        keys=[key],
         stack=stack,
         progress=progress,
         keep=args.keep,

@@ -96,7 +96,7 @@ def rebuilt(repository: Repository, directory: Path) -> Previous:
     folder = directory / "rebuilt" / repository.arch
     with writing(folder):
         folder.mkdir(parents=True)
-    packages = write_older(repository.packages, folder, key)
+    packages = write_older(repository.packages, folder, [key])
     return _indexed(folder, [each.path for each in packages], packages[0].version, key, "")
 
 
@@ -167,7 +167,7 @@ def _taken(repository: Repository, source: str, fetch: Fetch, trusted: signing.P
     paths = [_package(each, folder, repository.arch, source, fetch) for each in stanzas]
     key = signing.generate(KEY_NAME)
     for path in paths:
-        resign(path, key)
+        resign(path, [key])
     return _indexed(folder, paths, stanzas[0].version, key, source)
 
 
@@ -217,7 +217,7 @@ def _package(stanza: Stanza, folder: Path, arch: str, source: str, fetch: Fetch)
 
 
 def _indexed(folder: Path, packages: Sequence[Path], found: str, key: signing.SigningKey, source: str) -> Previous:
-    write_local_index(folder / INDEX_FILE, packages, key, "previous", folder.name)
+    write_local_index(folder / INDEX_FILE, packages, [key], "previous", folder.name)
     public_key = folder.parent / key.name
     with writing(public_key):
         public_key.write_bytes(key.public_pem)

@@ -81,7 +81,7 @@ class Builds:
         defaults = {
             "rootfs": None,
             "cache": self.cache,
-            "key": self.key,
+            "keys": [self.key],
             "stack": stack.find(manifest.stack or "3.24"),
             "keep": False,
             "build_root": "sandbox",

@@ -100,9 +100,9 @@ def _make(making: Path, pristine: Path, archive: Path) -> None:
     )
     package = write_package(
         repository / "build-base-1-r0.apk", metadata, making / "tree",
-        scripts={}, owners={0: "root"}, groups={0: "root"}, mtime=1_700_000_000, key=key, threads=2,
+        scripts={}, owners={0: "root"}, groups={0: "root"}, mtime=1_700_000_000, keys=[key], threads=2,
     )  # fmt: skip
-    write_index(repository / "APKINDEX.tar.gz", [package.path], key, "a compiler for tests")
+    write_index(repository / "APKINDEX.tar.gz", [package.path], [key], "a compiler for tests")
     add = ["apk", "add", "--no-network", "--repositories-file", "/dev/null", "--repository", "/repository"]
     bwrap = ["bwrap", "--bind", str(root), "/", "--proc", "/proc", "--dev", "/dev", "--"]
     path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}

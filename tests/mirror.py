@@ -96,7 +96,7 @@ def _make(folder: Path, git: Path, docker: Path, krunner: Path) -> None:
     # All bring the same libraries of the same machine.
     _pack("build-base", trees / "build-base", folder, key, replaces=("git",))
     _pack("docker-cli", trees / "docker", folder, key, replaces=("git", "build-base"))
-    write_index(folder / ARCH / "APKINDEX.tar.gz", (folder / ARCH).glob("*.apk"), key, "a mirror for tests")
+    write_index(folder / ARCH / "APKINDEX.tar.gz", (folder / ARCH).glob("*.apk"), [key], "a mirror for tests")
     _download_wheels(folder / "wheels")
 
 
@@ -154,7 +154,7 @@ def _pack(name: str, tree: Path, folder: Path, key: SigningKey, *, replaces: tup
         owners={0: "root"},
         groups={0: "root"},
         mtime=_MTIME,
-        key=key,
+        keys=[key],
         threads=2,
     )
 

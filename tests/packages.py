@@ -57,7 +57,7 @@ def pack(
         owners={os.getuid(): "root"} if owners is None else owners,
         groups={os.getgid(): "root"} if groups is None else groups,
         mtime=MTIME,
-        key=signed_by or key(),
+        keys=[signed_by or key()],
         threads=threads,
     )
 

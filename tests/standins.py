@@ -137,10 +137,10 @@ def packages(repository: Path, trees: Mapping[str, Path]) -> signing.SigningKey:
             owners={0: "root"},
             groups={0: "root"},
             mtime=0,
-            key=key,
+            keys=[key],
             threads=2,
         )
         for name, tree in trees.items()
     ]
-    write_index(folder / "APKINDEX.tar.gz", [each.path for each in made], key, "a stand-in for Alpine's mirror")
+    write_index(folder / "APKINDEX.tar.gz", [each.path for each in made], [key], "a stand-in for Alpine's mirror")
     return key

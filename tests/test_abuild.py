@@ -243,10 +243,10 @@ def test_what_is_signed_is_what_was_to_be_built(tmp_path: Path, metadata: Metada
     path = tmp_path / "shop-1.2.3-r4.apk"
     pack(path, small_tree(tmp_path / "tree"), metadata=metadata)
     if not reason:
-        assert abuild._signed(path, "shop", recipe, "x86_64", key())[0].version == "1.2.3-r4"
+        assert abuild._signed(path, "shop", recipe, "x86_64", [key()])[0].version == "1.2.3-r4"
         return
     with pytest.raises(BuildError, match=f"^{path.name} {reason}$"):
-        abuild._signed(path, "shop", recipe, "x86_64", key())
+        abuild._signed(path, "shop", recipe, "x86_64", [key()])
 
 
 def test_what_a_build_writes_behind_an_error_of_abuilds_is_not_all_kept() -> None:
@@ -275,5 +275,5 @@ def test_no_room_for_a_package_is_said_as_that(tmp_path: Path) -> None:
     recipe = Apkbuild(dict.fromkeys(VARIABLES, "") | {"pkgname": "shop", "pkgver": "1.2.3", "pkgrel": "4"}, frozenset())
     (tmp_path / "shop-1.2.3-r4.apk").symlink_to("/dev/full")
     with pytest.raises(BuildError, match=f"^{tmp_path} cannot be written: No space left on device") as caught:
-        abuild._taken_out(cast("BuildRoot", Full()), recipe, tmp_path, taken()[0], key())
+        abuild._taken_out(cast("BuildRoot", Full()), recipe, tmp_path, taken()[0], [key()])
     assert "make room" in caught.value.hint

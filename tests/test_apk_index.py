@@ -30,7 +30,7 @@ def packages(tmp_path: Path) -> list[Path]:
 
 
 def test_an_index_names_its_packages_in_order(tmp_path: Path, packages: list[Path]) -> None:
-    write_index(tmp_path / "APKINDEX.tar.gz", packages, key(), "acme/shop 0123456")
+    write_index(tmp_path / "APKINDEX.tar.gz", packages, [key()], "acme/shop 0123456")
     index = read_index(tmp_path / "APKINDEX.tar.gz")
     assert index.description == "acme/shop 0123456"
     assert [(each.name, each.version, each.field("D"), each.field("p")) for each in index.stanzas] == [
@@ -45,14 +45,14 @@ def test_an_index_names_its_packages_in_order(tmp_path: Path, packages: list[Pat
 
 
 def test_the_same_packages_give_the_same_bytes(tmp_path: Path, packages: list[Path]) -> None:
-    write_index(tmp_path / "one", packages, key(), "x")
-    write_index(tmp_path / "two", [*reversed(packages), packages[0]], key(), "x")
+    write_index(tmp_path / "one", packages, [key()], "x")
+    write_index(tmp_path / "two", [*reversed(packages), packages[0]], [key()], "x")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert (tmp_path / "one").stat().st_mode & 0o777 == 0o644
 
 
 def test_the_archive_is_apks(tmp_path: Path, packages: list[Path]) -> None:
-    write_index(tmp_path / "index", packages, key(), "x")
+    write_index(tmp_path / "index", packages, [key()], "x")
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress((tmp_path / "index").read_bytes()))) as archive:
         assert [(member.name, member.mtime) for member in archive] == [
             (".SIGN.RSA.acme-shop.rsa.pub", 0),
@@ -63,33 +63,51 @@ def test_the_archive_is_apks(tmp_path: Path, packages: list[Path]) -> None:
 
 def test_stanzas_survive_with_fields_of_the_future(tmp_path: Path) -> None:
     stanza = Stanza("C:Q1=\nP:new\nV:9-r9\nt:7\nz:future\n")
-    write_stanzas(tmp_path / "index", [stanza], key(), "")
+    write_stanzas(tmp_path / "index", [stanza], [key()], "")
     assert read_index(tmp_path / "index").stanzas == (stanza,)
 
 
 def test_an_index_of_nothing(tmp_path: Path) -> None:
-    write_index(tmp_path / "index", [], key(), "")
+    write_index(tmp_path / "index", [], [key()], "")
     assert read_index(tmp_path / "index").stanzas == ()
 
 
 def test_an_index_is_signed_again(tmp_path: Path, packages: list[Path]) -> None:
-    write_index(tmp_path / "one", packages, key("throwaway.rsa.pub"), "x")
-    write_index(tmp_path / "two", packages, key(), "x")
-    resign(tmp_path / "one", key())
+    write_index(tmp_path / "one", packages, [key("throwaway.rsa.pub")], "x")
+    write_index(tmp_path / "two", packages, [key()], "x")
+    resign(tmp_path / "one", [key()])
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_two_keys_sign_an_index_in_one_segment(tmp_path: Path, packages: list[Path]) -> None:
+    new, old = key("acme-shop-2.rsa.pub"), key()
+    write_index(tmp_path / "index", packages, [new, old], "x")
+    found = read_index(tmp_path / "index")
+    assert [each.key_name for each in found.signatures] == [new.name, old.name]
+    for each, signature in zip((new, old), found.signatures, strict=True):
+        assert signed_by(each.public_key(), found.signatures, found.digests) == signature
+    write_index(tmp_path / "one", packages, [old], "x")
+    resign(tmp_path / "one", [new, old])
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "index").read_bytes()
+
+
+def test_nothing_is_signed_by_nobody(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="what no key signs"):
+        write_index(tmp_path / "index", [], [], "")
+    assert not (tmp_path / "index").exists()
 
 
 def test_what_is_no_package_is_not_indexed(tmp_path: Path, packages: list[Path]) -> None:
     (tmp_path / "bad.apk").write_bytes(b"garbage")
     (tmp_path / "index").write_bytes(b"the old one")
     with pytest.raises(UsageError, match=r"bad\.apk is not a package"):
-        write_index(tmp_path / "index", [*packages, tmp_path / "bad.apk"], key(), "x")
+        write_index(tmp_path / "index", [*packages, tmp_path / "bad.apk"], [key()], "x")
     assert (tmp_path / "index").read_bytes() == b"the old one"
 
 
 def test_a_description_that_apk_would_not_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="description has 161 bytes; apk reads at most 160"):
-        write_stanzas(tmp_path / "index", [], key(), "x" * 161)
+        write_stanzas(tmp_path / "index", [], [key()], "x" * 161)
 
 
 def entry(name: bytes, content: bytes) -> bytes:
@@ -124,7 +142,7 @@ def test_an_index_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_changed_index_keeps_no_signature(tmp_path: Path, packages: list[Path]) -> None:
     path = tmp_path / "APKINDEX.tar.gz"
-    write_index(path, packages, key(), "x")
+    write_index(path, packages, [key()], "x")
     engine = zlib.decompressobj(31)
     content = path.read_bytes()
     engine.decompress(content)

@@ -119,7 +119,7 @@ def test_an_unsigned_package_is_said_to_be_unsigned(tmp_path: Path, package: Pat
 
 def test_an_index_is_shown_too(tmp_path: Path, package: Path) -> None:
     index = tmp_path / "APKINDEX.tar.gz"
-    write_index(index, [package], key(), "acme/shop")
+    write_index(index, [package], [key()], "acme/shop")
     assert inspect(index, key=key_file(tmp_path), as_json=False).splitlines() == [
         "an index of 1 package",
         "  description  acme/shop",

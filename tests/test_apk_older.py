@@ -42,7 +42,7 @@ def made(tmp_path: Path) -> tuple[Package, ...]:
 def test_only_the_version_is_another(tmp_path: Path) -> None:
     packages = made(tmp_path)
     own = key("previous.rsa.pub")
-    older = write_older(packages, tmp_path / "older", own)
+    older = write_older(packages, tmp_path / "older", [own])
     assert [each.path.name for each in older] == [f"shop-{THEN}.apk", f"shop-openrc-{THEN}.apk"]
     for before, after in zip(older, packages, strict=True):
         (control, files), (control_now, files_now) = read_package(before.path), read_package(after.path)
@@ -64,7 +64,7 @@ def test_only_the_version_is_another(tmp_path: Path) -> None:
 def test_a_release_of_zero_gets_a_version_below_it(tmp_path: Path) -> None:
     (tmp_path / "older").mkdir()
     package = pack(tmp_path / "shop.apk", small_tree(tmp_path / "tree"), metadata=named("shop", "1.2-r0"))
-    assert [each.version for each in write_older([package], tmp_path / "older", key())] == ["1.2_alpha-r0"]
+    assert [each.version for each in write_older([package], tmp_path / "older", [key()])] == ["1.2_alpha-r0"]
 
 
 def test_a_large_package_is_never_in_memory(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_large_package_is_never_in_memory(tmp_path: Path) -> None:
     (tmp_path / "older").mkdir()
     tracemalloc.start()
     try:
-        (older,) = write_older([package], tmp_path / "older", key())
+        (older,) = write_older([package], tmp_path / "older", [key()])
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
@@ -85,4 +85,4 @@ def test_a_large_package_is_never_in_memory(tmp_path: Path) -> None:
 def test_what_is_no_package_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "x.apk").write_text("no package")
     with pytest.raises(UsageError, match="is not a package"):
-        write_older([Package("x", "1-r0", "x86_64", tmp_path / "x.apk", 0, "")], tmp_path, key())
+        write_older([Package("x", "1-r0", "x86_64", tmp_path / "x.apk", 0, "")], tmp_path, [key()])

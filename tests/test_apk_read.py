@@ -43,7 +43,7 @@ def package(path: Path, data: bytes, *, control: bytes = b"", behind: bytes = b"
     segment = member(data)
     metadata = replace(METADATA, datahash=hashlib.sha256(segment).hexdigest())
     signed = member(entry(b".PKGINFO", pkginfo(metadata).encode()) + control)
-    path.write_bytes(signature_segment(key(), signed) + signed + segment + behind)
+    path.write_bytes(signature_segment([key()], signed) + signed + segment + behind)
     return path
 
 
@@ -216,7 +216,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a .PKGINFO that is no text": (lambda p: written(p, member(entry(b".PKGINFO", b"\xff"))), "not a package"),
     "an empty control segment": (lambda p: written(p, member(b"")), r"it has no \.PKGINFO"),
     "nothing behind the signature": (
-        lambda p: written(p, signature_segment(key(), b"")),
+        lambda p: written(p, signature_segment([key()], b"")),
         "it ends where its content should begin",
     ),
     "an index": (lambda p: written(p, member(entry(b"APKINDEX", b"x"))), "has APKINDEX where it should not"),
@@ -302,7 +302,7 @@ def test_changed_data_is_named(tmp_path: Path) -> None:
 def test_signing_again_gives_what_signing_at_once_gives(tmp_path: Path) -> None:
     tree = small_tree(tmp_path / "tree")
     throwaway = pack(tmp_path / "a.apk", tree, signed_by=key("throwaway.rsa.pub"))
-    resign(throwaway.path, key())
+    resign(throwaway.path, [key()])
     assert throwaway.path.read_bytes() == pack(tmp_path / "b.apk", tree).path.read_bytes()
 
 
@@ -311,22 +311,22 @@ def test_an_unsigned_package_is_signed(tmp_path: Path) -> None:
     content = signed.read_bytes()
     unsigned = tmp_path / "unsigned.apk"
     unsigned.write_bytes(content[content.index(b"\x1f\x8b\x08\x00", 4) :])
-    resign(unsigned, key())
+    resign(unsigned, [key()])
     assert unsigned.read_bytes() == content
 
 
 @pytest.mark.parametrize("kind", ["empty", "garbage", "signature"])
 def test_what_is_no_package_is_not_signed(tmp_path: Path, kind: str) -> None:
-    content = {"empty": b"", "garbage": b"garbage", "signature": signature_segment(key(), b"x")}[kind]
+    content = {"empty": b"", "garbage": b"garbage", "signature": signature_segment([key()], b"x")}[kind]
     (tmp_path / "p.apk").write_bytes(content)
     with pytest.raises(UsageError, match="is neither a package nor an index"):
-        resign(tmp_path / "p.apk", key())
+        resign(tmp_path / "p.apk", [key()])
     assert (tmp_path / "p.apk").read_bytes() == content
 
 
 def test_signing_what_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
-        resign(tmp_path / "p.apk", key())
+        resign(tmp_path / "p.apk", [key()])
 
 
 def test_signing_where_nothing_can_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +337,7 @@ def test_signing_where_nothing_can_be_written_is_one_sentence(tmp_path: Path, mo
 
     monkeypatch.setattr("tempfile.mkstemp", full)
     with pytest.raises(BuildError, match=r"p\.apk cannot be written: No space left on device"):
-        resign(made.path, key())
+        resign(made.path, [key()])
 
 
 def test_python_reads_it_too(tmp_path: Path) -> None:

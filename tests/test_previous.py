@@ -45,7 +45,7 @@ def repository(
     for name, other in (further or {}).items():
         metadata = replace(METADATA, pkgname=name, pkgver=other, arch=arch)
         pack(folder / f"{name}-{other}.apk", tree, metadata=metadata, signed_by=signer)
-    write_local_index(folder / "APKINDEX.tar.gz", folder.glob("*.apk"), signer, "tests", arch)
+    write_local_index(folder / "APKINDEX.tar.gz", folder.glob("*.apk"), [signer], "tests", arch)
     (directory / signer.name).write_bytes(signer.public_pem)
     built = Repository(
         directory, arch, "acme", "Shop", "shop", commit, "alpine/3.23", signer.name, packages=tuple(made)
@@ -105,7 +105,7 @@ def test_the_newest_that_is_older_is_taken_with_what_was_made_with_it(tmp_path: 
 
 
 def swap_index(before: Repository) -> None:
-    write_index(before.index, [each.path for each in before.packages], key("another.rsa.pub"), "another's")
+    write_index(before.index, [each.path for each in before.packages], [key("another.rsa.pub")], "another's")
 
 
 def swap_package(before: Repository) -> None:
@@ -172,7 +172,7 @@ def test_a_package_of_no_size_or_a_monstrous_one_is_not_fetched(tmp_path: Path) 
     before = repository(tmp_path / "before", "1.0-r0")
     with before.packages[0].path.open("r+b") as file:
         file.truncate(5 << 30)
-    write_index(before.index, [each.path for each in before.packages], key(), "tests")
+    write_index(before.index, [each.path for each in before.packages], [key()], "tests")
     warnings: list[str] = []
     assert chosen(repository(tmp_path / "now"), before.directory, tmp_path, warnings).source == ""
     assert "shop-1.0-r0.apk of" in warnings[0]

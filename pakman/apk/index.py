@@ -6,7 +6,7 @@ program does not know survive when indexes are merged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,22 +71,24 @@ def package_stanza(path: Path) -> Stanza:
     return Stanza(stanza(control.metadata, control.checksum, control.size))
 
 
-def write_index(path: Path, packages: Iterable[Path], key: Signer, description: str) -> None:
+def write_index(path: Path, packages: Iterable[Path], keys: Sequence[Signer], description: str) -> None:
     """Write a signed index of package files. Raises UsageError for a file that is no package, BuildError as below."""
-    write_stanzas(path, (package_stanza(package) for package in packages), key, description)
+    write_stanzas(path, (package_stanza(package) for package in packages), keys, description)
 
 
-def write_local_index(path: Path, packages: Iterable[Path], key: Signer, description: str, arch: str) -> None:
+def write_local_index(
+    path: Path, packages: Iterable[Path], keys: Sequence[Signer], description: str, arch: str
+) -> None:
     """Write a signed index of package files that all lie in the directory of one architecture; raises as write_index.
 
     apk looks for a package in the directory that the index names: noarch ones lie beside the others.
     """
     stanzas = (package_stanza(package) for package in packages)
     local = (Stanza(each.text.replace("\nA:noarch\n", f"\nA:{arch}\n", 1)) for each in stanzas)
-    write_stanzas(path, local, key, description)
+    write_stanzas(path, local, keys, description)
 
 
-def write_stanzas(path: Path, stanzas: Iterable[Stanza], key: Signer, description: str) -> None:
+def write_stanzas(path: Path, stanzas: Iterable[Stanza], keys: Sequence[Signer], description: str) -> None:
     """Write a signed index, sorted by name, version and checksum; the same stanzas are the same bytes.
 
     Raises BuildError where the description is too long for apk, or `path` cannot be written; then it is as it was.
@@ -99,7 +101,7 @@ def write_stanzas(path: Path, stanzas: Iterable[Stanza], key: Signer, descriptio
     ordered = sorted(set(stanzas), key=lambda each: (each.name, each.version, each.checksum))
     index = b"".join(compressed(_archive(ordered, description)))
     with replacing(path) as out:
-        out.write(signature_segment(key, index) + index)
+        out.write(signature_segment(keys, index) + index)
 
 
 def _archive(stanzas: list[Stanza], description: str) -> Iterator[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,17 +14,17 @@ from pakman.apk.signature import Signer
 from pakman.apk.write import assemble
 
 
-def write_older(packages: Iterable[Package], directory: Path, key: Signer) -> tuple[Package, ...]:
+def write_older(packages: Iterable[Package], directory: Path, keys: Sequence[Signer]) -> tuple[Package, ...]:
     """Write packages of one recipe into `directory`, each under the version before its own, and sign them.
 
     What they depend on of each other, and what they provide, follows. The files are those of the packages: the data
     segment is copied as it is. Raises UsageError for a file that is no package, BuildError where one cannot be written.
     """
     found = tuple(packages)
-    return tuple(_write_one(package.path, directory, {each.name for each in found}, key) for package in found)
+    return tuple(_write_one(package.path, directory, {each.name for each in found}, keys) for package in found)
 
 
-def _write_one(path: Path, directory: Path, names: Collection[str], key: Signer) -> Package:
+def _write_one(path: Path, directory: Path, names: Collection[str], keys: Sequence[Signer]) -> Package:
     control = read_control(path)
     metadata = control.metadata
     now, then = metadata.pkgver, version.before(metadata.pkgver)
@@ -39,7 +39,7 @@ def _write_one(path: Path, directory: Path, names: Collection[str], key: Signer)
     with path.open("rb") as file:
         file.seek(control.data_offset)
         target = directory / f"{metadata.pkgname}-{then}.apk"
-        return assemble(target, older, file, scripts=control.scripts, mtime=metadata.builddate, key=key)
+        return assemble(target, older, file, scripts=control.scripts, mtime=metadata.builddate, keys=keys)
 
 
 def _of_then(word: str, now: str, then: str, names: Collection[str] | None) -> str:

@@ -1,14 +1,16 @@
 """Signatures: the segment before the one that is signed, and what can make and check one.
 
 `.SIGN.RSA.<key name>` holds RSA PKCS#1 v1.5 over SHA-1 of the next segment's compressed bytes; apk looks the key up as
-/etc/apk/keys/<key name>. Source: abuild-sign, and apk-tools' `apk_sign_ctx_process_file`, which has the other two, too.
+/etc/apk/keys/<key name>. Of several signatures it takes the first whose key it finds there, and asks no other; so two
+keys under one name are none. Source: abuild-sign, and apk-tools' `apk_sign_ctx_process_file` (2.14 and 3.0), which has
+the other two, too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -54,16 +56,22 @@ class Signature:
     value: bytes
 
 
-def signature_segment(key: Signer, signed: bytes) -> bytes:
-    """Return the segment that goes before the segment `signed`."""
-    return _segment(key, hashlib.sha1(signed, usedforsecurity=False).digest())
+def signature_segment(keys: Sequence[Signer], signed: bytes) -> bytes:
+    """Return the segment that goes before the segment `signed`: a signature of each key, in their order."""
+    return _segment(keys, hashlib.sha1(signed, usedforsecurity=False).digest())
 
 
-def _segment(key: Signer, sha1: bytes) -> bytes:
+def _segment(keys: Sequence[Signer], sha1: bytes) -> bytes:
+    if not keys:
+        raise ValueError("what no key signs has no signature")
+    return b"".join(segments.compressed(piece for key in keys for piece in _entry(key, sha1)))
+
+
+def _entry(key: Signer, sha1: bytes) -> tuple[bytes, bytes, bytes]:
     value = key.sign(sha1)
     # No time of its own: the same content under the same key is the same bytes, whenever it was signed.
     header = tar.Header(name=f".SIGN.RSA.{key.name}".encode(), type=tar.FILE, mode=0o644, size=len(value))
-    return b"".join(segments.compressed([tar.encoded(header), value, tar.padding(len(value))]))
+    return tar.encoded(header), value, tar.padding(len(value))
 
 
 def read_signatures(segment: segments.Segments) -> tuple[Signature, ...]:
@@ -106,8 +114,8 @@ def begin_signed(segment: segments.Segments, file: IO[bytes]) -> tuple[Signature
     return found
 
 
-def resign(path: Path, key: Signer) -> None:
-    """Replace the signature of a package or an index; all else stays as it is, byte by byte.
+def resign(path: Path, keys: Sequence[Signer]) -> None:
+    """Replace the signatures of a package or an index; all else stays as it is, byte by byte.
 
     Raises UsageError where the file is neither, BuildError where it cannot be written.
     """
@@ -120,7 +128,7 @@ def resign(path: Path, key: Signer) -> None:
             start = segment.offset
             if not segment.begin("sha1"):
                 raise segments.SegmentError("nothing follows the signature")
-            signature = _segment(key, segment.digests()["sha1"])
+            signature = _segment(keys, segment.digests()["sha1"])
             file.seek(start)
             with replacing(path) as out:
                 out.write(signature)

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -49,7 +49,7 @@ def write_package(
     owners: Mapping[int, str],
     groups: Mapping[int, str],
     mtime: int,
-    key: Signer,
+    keys: Sequence[Signer],
     threads: int = 1,
 ) -> Package:
     """Pack the directory `tree`, whose content becomes the content of /, into the file `path`, and sign it.
@@ -73,19 +73,25 @@ def write_package(
             data.write(piece)
         data.seek(0)
         return assemble(
-            path, replace(complete, datahash=datahash.hexdigest()), data, scripts=scripts, mtime=mtime, key=key
+            path, replace(complete, datahash=datahash.hexdigest()), data, scripts=scripts, mtime=mtime, keys=keys
         )
 
 
 def assemble(
-    path: Path, metadata: Metadata, data: IO[bytes], *, scripts: Mapping[str, bytes], mtime: int, key: Signer
+    path: Path,
+    metadata: Metadata,
+    data: IO[bytes],
+    *,
+    scripts: Mapping[str, bytes],
+    mtime: int,
+    keys: Sequence[Signer],
 ) -> Package:
     """Write a package around a data segment that is there: `data`, from where it stands, of which `metadata` is true.
 
     Raises BuildError for what apk would misread, or where `path` cannot be written; then it is as it was.
     """
     control = b"".join(compressed(_control(metadata, scripts, mtime)))
-    signature = signature_segment(key, control)
+    signature = signature_segment(keys, control)
     with replacing(path) as out:
         size, sha256 = _combine(out, signature + control, data)
     return Package(metadata.pkgname, metadata.pkgver, metadata.arch, path, size, sha256)

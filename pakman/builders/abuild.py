@@ -37,7 +37,7 @@ def build(
     aport: Path,
     output: Path,
     *,
-    key: Signer,
+    keys: Sequence[Signer],
     mtime: int,
     commit: str | None,
     threads: int,
@@ -64,7 +64,7 @@ def build(
     status = around.call("build", user="build", on_line=said.line)
     if status != 0:
         raise said.failure(status, aports.build_command(aport, recipe))
-    packages = _taken_out(root, recipe, output, said, key)
+    packages = _taken_out(root, recipe, output, said, keys)
     for package, files in packages:
         if not files:
             raise postcheck.empty(package.name, recipe.name)
@@ -98,7 +98,7 @@ def _needed(recipe: Apkbuild) -> list[str]:
 
 
 def _taken_out(
-    root: BuildRoot, recipe: Apkbuild, output: Path, said: Messages, key: Signer
+    root: BuildRoot, recipe: Apkbuild, output: Path, said: Messages, keys: Sequence[Signer]
 ) -> list[tuple[Package, tuple[PackageFile, ...]]]:
     """Copy the packages that the aport is to make to `output`, sign and read them; the main one is the first.
 
@@ -117,14 +117,14 @@ def _taken_out(
                 found.add(name)
     if missing := [name for name in wanted if name not in found]:
         raise BuildError(f"abuild ended well and made no {missing[0]}", hint=said.last_lines)
-    return [_signed(output / file, name, recipe, root.arch, key) for file, name in wanted.items()]
+    return [_signed(output / file, name, recipe, root.arch, keys) for file, name in wanted.items()]
 
 
 def _signed(
-    path: Path, name: str, recipe: Apkbuild, machine: str, key: Signer
+    path: Path, name: str, recipe: Apkbuild, machine: str, keys: Sequence[Signer]
 ) -> tuple[Package, tuple[PackageFile, ...]]:
     try:
-        resign(path, key)
+        resign(path, keys)
         control, files = read_package(path)
     except UsageError as error:
         raise BuildError(f"what abuild made is no package: {error.message}", hint=error.hint) from error

@@ -25,7 +25,7 @@ class Build(Protocol):
         aport: Path,
         output: Path,
         *,
-        key: Signer,
+        keys: Sequence[Signer],
         mtime: int,
         commit: str | None,
         threads: int,

@@ -30,7 +30,7 @@ def build(
     aport: Path,
     output: Path,
     *,
-    key: Signer,
+    keys: Sequence[Signer],
     mtime: int,
     commit: str | None,
     threads: int,
@@ -90,7 +90,7 @@ def build(
                 owners={**users, root.build_user_id: "root"},
                 groups={**groups, root.build_group_id: "root"},
                 mtime=mtime,
-                key=key,
+                keys=keys,
                 threads=threads,
             )
             for content in contents

@@ -87,9 +87,9 @@ def tools(tmp_path: Path) -> Path:
     scripts = {".post-install": b"#!/bin/sh\nadduser -S -D -H tool\n"}
     package = write_package(
         folder / "tool-1-r0.apk", Metadata(pkgname="tool", pkgver="1-r0", arch=arch, origin="tool"),
-        tmp_path / "tree", scripts=scripts, owners={}, groups={}, mtime=0, key=key,
+        tmp_path / "tree", scripts=scripts, owners={}, groups={}, mtime=0, keys=[key],
     )  # fmt: skip
-    index.write_index(folder / "APKINDEX.tar.gz", [package.path], key, "tools")
+    index.write_index(folder / "APKINDEX.tar.gz", [package.path], [key], "tools")
     (tmp_path / "test.rsa.pub").write_bytes(key.public_pem)
     return tmp_path
 
@@ -209,8 +209,8 @@ def test_programs_are_stripped_and_belong_to_whom_they_are_to(tmp_path: Path) ->
     generate.generate(wanted, PROJECT, tmp_path / "source", tmp_path / "aport")
     with Native(tmp_path / "cache") as root:
         (package,) = embedded.build(
-            root, tmp_path / "aport", tmp_path, key=signing.generate("test.rsa.pub"), mtime=0, commit=None, threads=1,
-            on_line=print, on_notice=print,
+            root, tmp_path / "aport", tmp_path, keys=[signing.generate("test.rsa.pub")], mtime=0, commit=None,
+            threads=1, on_line=print, on_notice=print,
         )  # fmt: skip
     strip.unlink()
     files = {file.path: file for file in read_package(package.path)[1]}

@@ -153,7 +153,7 @@ def test_an_example_is_the_same_package_from_either_builder_and_apk_takes_it(
     (tmp_path / "empty").mkdir()
     beside.mkdir(parents=True)
     pack(beside / "nginx-1.2.3-r4.apk", tmp_path / "empty", metadata=nginx, signed_by=KEY)
-    write_index(beside / "APKINDEX.tar.gz", [beside / "nginx-1.2.3-r4.apk"], KEY, "beside")
+    write_index(beside / "APKINDEX.tar.gz", [beside / "nginx-1.2.3-r4.apk"], [KEY], "beside")
     alpine_root.sh("apk verify /repository/*/*.apk")
     alpine_root.sh(f"apk add --no-network --repository /repository --repository /beside {example.name}")
     assert alpine_root.sh(f"apk info --installed {example.name}").strip() == example.name
@@ -298,7 +298,7 @@ def test_an_abuild_that_ends_well_without_a_package_is_quoted(builds: Builds, ro
         program.write_text("#!/bin/sh\nmkdir -p $REPODEST\necho nothing to do today\n")
         with pytest.raises(BuildError, match=r"abuild ended well and made no shop-1\.0\.0-r0\.apk") as caught:
             abuild.build(
-                root, tmp_path / "aport", tmp_path, key=KEY, mtime=0, commit=None, threads=1,
+                root, tmp_path / "aport", tmp_path, keys=[KEY], mtime=0, commit=None, threads=1,
                 on_line=print, on_notice=print,
             )  # fmt: skip
     assert caught.value.hint == "its last lines:\n  nothing to do today"

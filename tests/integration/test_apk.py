@@ -61,7 +61,7 @@ def put(repository: Path, tree: Path, metadata: Metadata | None = None, **argume
     metadata = metadata or sample()
     path = repository / f"{metadata.pkgname}-{metadata.pkgver}.apk"
     package = pack(path, tree, metadata=metadata, **arguments)  # type: ignore[arg-type]
-    write_index(repository / "APKINDEX.tar.gz", repository.glob("*.apk"), key(), "tests")
+    write_index(repository / "APKINDEX.tar.gz", repository.glob("*.apk"), [key()], "tests")
     return package
 
 
@@ -238,8 +238,8 @@ def test_the_older_package_is_installed_and_upgraded_from(
     before = alpine_root.path / "srv/before" / ARCH
     before.mkdir(parents=True)
     own = key("previous.rsa.pub")
-    older = write_older(packages, before, own)
-    write_index(before / "APKINDEX.tar.gz", [each.path for each in older], own, "before")
+    older = write_older(packages, before, [own])
+    write_index(before / "APKINDEX.tar.gz", [each.path for each in older], [own], "before")
     (alpine_root.path / "etc/apk/keys" / own.name).write_bytes(own.public_pem)
     verified(alpine_root, *(each.path for each in older))
     (alpine_root.path / "etc/apk/repositories").write_text("/srv/before\n")
@@ -332,11 +332,47 @@ def test_without_our_key_nothing_is_installed(alpine_root: AlpineRoot, repositor
 def test_a_package_signed_again_is_trusted(alpine_root: AlpineRoot, repository: Path, tmp_path: Path) -> None:
     package = put(repository, small_tree(tmp_path / "tree"), signed_by=key("throwaway.rsa.pub"))
     assert alpine_root.run("apk", "verify", f"/srv/repository/{ARCH}/{package.path.name}").returncode != 0
-    resign(package.path, key())
+    resign(package.path, [key()])
     verified(alpine_root, package.path)
-    resign(repository / "APKINDEX.tar.gz", key())
-    write_index(repository / "APKINDEX.tar.gz", [package.path], key(), "tests")
+    resign(repository / "APKINDEX.tar.gz", [key()])
+    write_index(repository / "APKINDEX.tar.gz", [package.path], [key()], "tests")
     alpine_root.sh("apk add shop")
+
+
+def trusting(root: AlpineRoot, *names: str) -> None:
+    """Let a machine know these keys, and no others."""
+    keys = root.path / "etc/apk/keys"
+    shutil.rmtree(keys)
+    keys.mkdir()
+    for name in names:
+        (keys / name).write_bytes(key(name).public_pem)
+
+
+@pytest.mark.parametrize("known", [["old.rsa.pub"], ["new.rsa.pub"], ["new.rsa.pub", "old.rsa.pub"]], ids="+".join)
+def test_what_two_keys_signed_is_trusted_by_who_knows_either(
+    alpine_root: AlpineRoot, repository: Path, tmp_path: Path, known: list[str]
+) -> None:
+    keys = [key("new.rsa.pub"), key("old.rsa.pub")]
+    trusting(alpine_root, *known)
+    package = put(repository, small_tree(tmp_path / "tree"))
+    resign(package.path, keys)
+    write_index(repository / "APKINDEX.tar.gz", [package.path], keys, "tests")
+    verified(alpine_root, package.path)
+    alpine_root.sh("apk add --no-progress shop && apk del shop")
+    alpine_root.sh(f"echo >/etc/apk/repositories; apk add --no-progress /srv/repository/{ARCH}/{package.path.name}")
+
+
+def test_the_index_vouches_for_a_package_whose_own_key_is_unknown(
+    alpine_root: AlpineRoot, repository: Path, tmp_path: Path
+) -> None:
+    """What lies in a repository need not be signed again when its key changes: apk goes by the index's checksum."""
+    trusting(alpine_root, "new.rsa.pub")
+    package = put(repository, small_tree(tmp_path / "tree"), signed_by=key("old.rsa.pub"))
+    write_index(repository / "APKINDEX.tar.gz", [package.path], [key("old.rsa.pub")], "tests")
+    assert alpine_root.run("apk", "add", "shop").returncode != 0
+    write_index(repository / "APKINDEX.tar.gz", [package.path], [key("new.rsa.pub")], "tests")
+    alpine_root.sh("apk add --no-progress shop")
+    assert alpine_root.run("apk", "verify", f"/srv/repository/{ARCH}/{package.path.name}").returncode != 0
 
 
 def members(path: Path) -> list[bytes]:

@@ -435,7 +435,7 @@ def test_programs_are_stripped_where_that_is_possible(builds: Builds, tmp_path: 
             strip.write_text('#!/bin/sh\nhead -c 1000 "$3" >"$2"\n')
             strip.chmod(0o755)
         (package,) = embedded.build(
-            root, tmp_path / "aport", tmp_path, key=builds.key, mtime=0, commit=None, threads=1,
+            root, tmp_path / "aport", tmp_path, keys=[builds.key], mtime=0, commit=None, threads=1,
             on_line=print, on_notice=said.append,
         )  # fmt: skip
     sizes = {Path(name).name: len(content or b"") for name, content in contents(package.path).items() if "app/" in name}

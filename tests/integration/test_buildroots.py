@@ -373,9 +373,9 @@ def test_a_package_with_scripts_is_installed(root: BuildRoot, tmp_path: Path) ->
     script = b"#!/bin/sh\nset -e\naddgroup -S tool\nadduser -S -D -H -G tool tool\nchown tool:tool /usr/share/tool\n"
     package = write_package(
         tmp_path / "tool-1-r0.apk", Metadata(pkgname="tool", pkgver="1-r0", arch=root.arch, origin="tool"),
-        tmp_path / "tree", scripts={".post-install": script}, owners={}, groups={}, mtime=0, key=key,
+        tmp_path / "tree", scripts={".post-install": script}, owners={}, groups={}, mtime=0, keys=[key],
     )  # fmt: skip
-    index.write_index(tmp_path / "APKINDEX.tar.gz", [package.path], key, "tools")
+    index.write_index(tmp_path / "APKINDEX.tar.gz", [package.path], [key], "tools")
     files = [
         (member(f"repository/{root.arch}/{path.name}"), path.read_bytes())
         for path in (package.path, tmp_path / "APKINDEX.tar.gz")

@@ -262,7 +262,7 @@ class Alpine:
         folder.mkdir(parents=True)
         for version in versions:
             packages.pack(folder / f"tool-{version}.apk", self.tree, metadata=packages.named("tool", version))
-        index.write_index(folder / "APKINDEX.tar.gz", sorted(folder.glob("*.apk")), packages.key(), "tools")
+        index.write_index(folder / "APKINDEX.tar.gz", sorted(folder.glob("*.apk")), [packages.key()], "tools")
 
     def serve(self) -> None:
         self.server = ThreadingHTTPServer(("127.0.0.1", self.port), partial(Mirror, directory=str(self.folder)))
@@ -406,7 +406,7 @@ def test_a_forged_index_is_not_believed(alpine: Alpine) -> None:
     files = kept(alpine.cache, "apk")
     (name,) = (name for name in files if name.startswith("APKINDEX"))
     forged = alpine.folder / "forged"
-    index.write_index(forged, [], packages.key("evil.rsa.pub"), "evil")
+    index.write_index(forged, [], [packages.key("evil.rsa.pub")], "evil")
     made(alpine.file, {**files, name: forged.read_bytes()})
     with alpine.root() as (_, add):
         assert add() == "1.0-r0"

@@ -110,7 +110,8 @@ def mirror(answer: Answer, asked: list[str] | None = None) -> Iterator[str]:
 def index(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """An index as pakman writes it."""
     path = tmp_path_factory.mktemp("index") / "APKINDEX.tar.gz"
-    write_stanzas(path, [stanza("nodejs", "24.11.1-r0", "p:cmd:node=24.11.1-r0\n"), stanza("curl", "8-r0")], key(), "")
+    stanzas = [stanza("nodejs", "24.11.1-r0", "p:cmd:node=24.11.1-r0\n"), stanza("curl", "8-r0")]
+    write_stanzas(path, stanzas, [key()], "")
     return path.read_bytes()
 
 
@@ -273,7 +274,7 @@ def test_apk_is_of_the_same_opinion(alpine_root: AlpineRoot, tmp_path: Path) -> 
     provides = ("cmd:one=7", "plain", "/bin/one", "so:libone.so.1=1.0")
     metadata = replace(METADATA, pkgname="one", origin="one", arch=ARCH, provides=provides)
     package = pack(directory / "one-1.2.3-r4.apk", tmp_path / "tree", metadata=metadata)
-    write_index(directory / "APKINDEX.tar.gz", [package.path], key(), "")
+    write_index(directory / "APKINDEX.tar.gz", [package.path], [key()], "")
     # Beside its provider: of what is provided without a version, apk does not choose one by itself.
     script = f"for word in {shlex.join(WORDS)}; do apk add --simulate --repositories-file "
     script += '/dev/null --repository /srv/repository -- one "$word" >/dev/null 2>&1 && echo "$word"; done; true'

@@ -332,7 +332,7 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(exist_ok=True)
         pack(path, tree, metadata=dataclasses.replace(named(name), arch=ARCH))
     files = sorted((directory / ARCH).glob("*.apk"))
-    write_index(directory / ARCH / "APKINDEX.tar.gz", files, key(), "tests")
+    write_index(directory / ARCH / "APKINDEX.tar.gz", files, [key()], "tests")
     (directory / key().name).write_bytes(key().public_pem)
     packages = repository(tmp_path_factory.mktemp("shape"), {path.name[:-13]: path.read_bytes() for path in files})
     built = dataclasses.replace(

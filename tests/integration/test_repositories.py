@@ -42,8 +42,8 @@ def mirror(tmp_path: Path) -> Iterator[tuple[str, ...]]:
         (tmp_path / f"mirror/{part}/{arch}").mkdir(parents=True)
     directory = tmp_path / "mirror/community" / arch
     package = pack(directory / "tool-1-r0.apk", tmp_path / "tree", metadata=named("tool", "1-r0"))
-    index.write_index(directory / INDEX_FILE, [package.path], key(), "tests")
-    index.write_index(tmp_path / "mirror/main" / arch / INDEX_FILE, [], key(), "tests")
+    index.write_index(directory / INDEX_FILE, [package.path], [key()], "tests")
+    index.write_index(tmp_path / "mirror/main" / arch / INDEX_FILE, [], [key()], "tests")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "mirror"))) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
