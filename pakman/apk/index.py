@@ -20,10 +20,20 @@ from pakman.errors import BuildError, UsageError
 
 MAX_DESCRIPTION = 160
 """Bytes of the description that apk reads; a longer one it passes over."""
-MAX_FILE = 16 << 20
-"""Bytes that are downloaded of one index; Alpine's largest has 2.5 MB."""
-_MAX_INDEX = 64 << 20
-"""Alpine's own largest index inflates to about 10 MB."""
+MAX_FILE = 32 << 20
+"""Bytes of an index's file; Alpine's largest has 2.5 MB, a channel's has some 90 for each package."""
+MAX_STANZAS = 300_000
+"""Packages in an index; Alpine's largest has 25,000."""
+_MAX_INDEX = 128 << 20
+"""Bytes that it inflates to; of Alpine's largest 10 MB."""
+_MAX_STANZA = 1 << 20
+"""Bytes of one package in it; apk's own buffer for a line of it has 128 KB."""
+_REQUIRED = {"P": "name", "V": "version", "C": "checksum"}
+"""Without one of these apk refuses the whole index, or could not tell one build from another."""
+_TIME_DIGITS = 10
+"""More seconds since 1970 do not fit into a tar header."""
+_BATCH = 1000
+"""Stanzas that are encoded at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +45,8 @@ class Stanza:
 
     def field(self, letter: str) -> str:
         """Return a field's value (`P` name, `V` version, `A` architecture, `S` file size, `C` checksum), or ""."""
-        prefix = f"{letter}:"
-        return next((line[2:] for line in self.text.split("\n") if line.startswith(prefix)), "")
+        # No list of lines for each question: an index has fifty thousand stanzas.
+        return f"\n{self.text}".partition(f"\n{letter}:")[2].partition("\n")[0]
 
     @property
     def name(self) -> str:
@@ -91,7 +101,8 @@ def write_local_index(
 def write_stanzas(path: Path, stanzas: Iterable[Stanza], keys: Sequence[Signer], description: str) -> None:
     """Write a signed index, sorted by name, version and checksum; the same stanzas are the same bytes.
 
-    Raises BuildError where the description is too long for apk, or `path` cannot be written; then it is as it was.
+    Raises BuildError where the description is too long for apk, there is more than `read_index` takes, or `path` cannot
+    be written; then it is as it was.
     """
     if len(description.encode()) > MAX_DESCRIPTION:
         raise BuildError(
@@ -106,38 +117,87 @@ def write_stanzas(path: Path, stanzas: Iterable[Stanza], keys: Sequence[Signer],
 
 def _archive(stanzas: list[Stanza], description: str) -> Iterator[bytes]:
     # The newest package's time: the clock would make another index of the same packages.
-    mtime = max((int(each.field("t") or "0") for each in stanzas), default=0)
-    for name, text in (("DESCRIPTION", description), ("APKINDEX", "".join(f"{each.text}\n" for each in stanzas))):
-        content = text.encode()
-        yield tar.encoded(tar.Header(name=name.encode(), type=tar.FILE, mode=0o644, size=len(content), mtime=mtime))
-        yield content
-        yield tar.padding(len(content))
+    mtime = max((_built(each) for each in stanzas), default=0)
+    described = description.encode()
+    size = sum(len(each) for each in _encoded(stanzas))
+    if len(stanzas) > MAX_STANZAS or size > _MAX_INDEX:
+        has, most = (f"{len(stanzas)} packages", MAX_STANZAS) if size <= _MAX_INDEX else (f"{size} bytes", _MAX_INDEX)
+        raise BuildError(f"that makes an index of {has}, where at most {most} are read", hint="take old versions out")
+    for name, length, content in (
+        (b"DESCRIPTION", len(described), iter([described])),
+        (b"APKINDEX", size, _encoded(stanzas)),
+    ):
+        yield tar.encoded(tar.Header(name=name, type=tar.FILE, mode=0o644, size=length, mtime=mtime))
+        yield from content
+        yield tar.padding(length)
     yield tar.END
 
 
+def _built(stanza: Stanza) -> int:
+    time = stanza.field("t")
+    return int(time) if time.isascii() and time.isdecimal() and len(time) <= _TIME_DIGITS else 0
+
+
+def _encoded(stanzas: list[Stanza]) -> Iterator[bytes]:
+    for start in range(0, len(stanzas), _BATCH):
+        yield "".join(f"{each.text}\n" for each in stanzas[start : start + _BATCH]).encode()
+
+
 def read_index(path: Path) -> Index:
-    """Read an index. Raises UsageError where the file is none."""
+    """Read an index. Raises UsageError where the file is none, or larger than any that is in order."""
     try:
         with path.open("rb") as file:
             segments = Segments(file)
             signatures = begin_signed(segments, file)
-            found = dict(_contents(segments))
+            description, stanzas = _contents(segments)
             digests = segments.digests()
             if segments.begin():
                 raise SegmentError("there is something behind the index")
-            texts = found[b"APKINDEX"].split("\n\n")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
-    except KeyError as error:
-        raise UsageError(f"{path} is not an index: it holds no APKINDEX", hint="build it again") from error
     except ValueError as error:
         raise UsageError(f"{path} is not an index of apk's v2 format: {error}", hint="build it again") from error
-    stanzas = tuple(Stanza(f"{text.strip()}\n") for text in texts if text.strip())
-    return Index(found.get(b"DESCRIPTION", ""), stanzas, signatures, digests)
+    return Index(description, stanzas, signatures, digests)
 
 
-def _contents(segments: Segments) -> Iterator[tuple[bytes, str]]:
+def _contents(segments: Segments) -> tuple[str, tuple[Stanza, ...]]:
+    description, stanzas = "", None
     for header, content in tar.entries(segments):
-        if header.name not in (b"APKINDEX", b"DESCRIPTION"):
-            raise tar.TarError(f"it holds {tar.shown(header.name)}")
-        yield header.name, content.read(_MAX_INDEX).decode()
+        if header.name == b"DESCRIPTION":
+            description = content.read(_MAX_STANZA).decode()
+        elif header.name == b"APKINDEX" and stanzas is None:
+            stanzas = tuple(_stanzas(header.size, content))
+        else:
+            twice = " twice" if header.name == b"APKINDEX" else ""
+            raise tar.TarError(f"it holds {tar.shown(header.name)}{twice}")
+    if stanzas is None:
+        raise tar.TarError("it holds no APKINDEX")
+    return description, stanzas
+
+
+def _stanzas(size: int, content: Iterable[bytes]) -> Iterator[Stanza]:
+    """Yield what an index lists; in memory is never more of it than that."""
+    if size > _MAX_INDEX:
+        raise tar.TarError(f"it inflates to {size} bytes, where at most {_MAX_INDEX} are in order")
+    number = 0
+    for text in _between_blank_lines(content):
+        if not (stripped := text.decode().strip()):
+            continue
+        number += 1
+        if number > MAX_STANZAS:
+            raise tar.TarError(f"it lists more than {MAX_STANZAS} packages")
+        stanza = Stanza(f"{stripped}\n")
+        for letter, field in _REQUIRED.items():
+            if not stanza.field(letter):
+                raise tar.TarError(f"package number {number} in it has no {field} ({letter}:)")
+        yield stanza
+
+
+def _between_blank_lines(content: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in content:
+        *whole, rest = (rest + piece).split(b"\n\n")
+        yield from whole
+        if len(rest) > _MAX_STANZA:
+            raise tar.TarError(f"one of its packages has more than {_MAX_STANZA} bytes")
+    yield rest

@@ -192,9 +192,9 @@ def test_what_is_no_dependency_word_is_not_looked_up(index: bytes, capsys: Captu
 NOT_AN_INDEX = [
     (refuses, "cannot be reached (the server answers 404)"),
     (sends(b"<html>Welcome to our Wi-Fi</html>"), "is not an index of apk's v2 format: it is not gzip, or damaged"),
-    (sends(gzip.compress(b"")), "is not an index: it holds no APKINDEX"),
+    (sends(gzip.compress(b"")), "is not an index of apk's v2 format: it holds no APKINDEX"),
     (sends(b"\x1f\x8b\x08", Content_Length="900"), "(the answer breaks off)"),
-    (never_ends, "is larger than 16 MiB"),
+    (never_ends, "is larger than 32 MiB"),
     (drips, "does not come to an end within 0.5 seconds"),
     (is_silent, "(no answer within 0.5 seconds)"),
     (None, "cannot be reached (no connection)"),
