@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from pakman.apk.package import Package
-from pakman.repository import INDEX_FILE, Repository
+from pakman.repository import INDEX_FILE, BuiltBy, Repository
 from tests.servers import S3Server, running_s3_server
 
 LIMIT = 1.2
@@ -64,6 +64,7 @@ def make_repository(directory: Path, packages: int, size: int, large: int) -> No
         stack="alpine/3.23",
         key_name="acme-notes.rsa.pub",
         packages=tuple(made),
+        builder=BuiltBy("embedded", "0.1.0"),
     )
     repository.manifest_file.write_text(repository.to_json())
 

@@ -9,17 +9,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from pakman import generate, recipe, scratch, service
+from pakman import __version__, generate, recipe, scratch, service
 from pakman.apk import index
 from pakman.apk.output import writing
-from pakman.builders.choice import Builder, builder_for
+from pakman.builders.choice import Builder, builder_for, builder_name
 from pakman.builders.driver import FOLDER
 from pakman.buildroots import BuildRoot, caches, choice
 from pakman.errors import BuildError, UsageError
 from pakman.manifest import Manifest
 from pakman.progress import Progress
 from pakman.project import Project
-from pakman.repository import INDEX_FILE, MANIFEST_FILE, MOST_BYTES, Repository
+from pakman.repository import INDEX_FILE, MANIFEST_FILE, MOST_BYTES, BuiltBy, Repository
 from pakman.signing import SigningKey
 from pakman.stack import Stack
 
@@ -105,6 +105,7 @@ def build(
             key_name=keys[0].name,
             is_throwaway_key=is_throwaway_key,
             packages=tuple(replace(package, path=output / arch / package.path.name) for package in packages),
+            builder=BuiltBy(builder_name(pack), __version__),
         )
         if not packages:
             progress.notice(f"nothing to build on {arch}: it is not among the architectures to build for")

@@ -32,7 +32,7 @@ _MOST_OF_A_PACKAGE = 4 << 30
 _PATIENCE = 600
 """Seconds for one file."""
 _LISTED = 20_000
-"""Objects of a project in the bucket that are looked at: four of each of 5,000 commits."""
+"""Objects of a project in the bucket that are looked at: four or five of each of some thousand commits."""
 
 Fetch = Callable[[str, IO[bytes], int], None]
 """Writes a file of a repository (`x86_64/APKINDEX.tar.gz`) that has at most so many bytes; raises _NoneError."""

@@ -1,6 +1,7 @@
 """The publication, told in one function: a built repository becomes one that apk can read from a bucket.
 
 <prefix>/deployments/<owner>/<slug>/<commit>/<arch>/<name>-<version>.apk
+<prefix>/deployments/<owner>/<slug>/<commit>/<arch>/packages.json
 <prefix>/deployments/<owner>/<slug>/<commit>/<arch>/APKINDEX.tar.gz
 <prefix>/keys/<key name>
 
@@ -23,7 +24,7 @@ from pakman.bucket import Bucket, Stored, content
 from pakman.bucket.content import Content
 from pakman.bucket.location import Location
 from pakman.errors import BucketError, UsageError
-from pakman.repository import INDEX_FILE, Repository
+from pakman.repository import INDEX_FILE, MANIFEST_FILE, Repository
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what has just arrived (`<arch>/<file>`), and the bytes that have arrived so far and will in all."""
@@ -54,7 +55,7 @@ class Publication:
 class _Object:
     """A file and the object it becomes."""
 
-    kind: Literal["package", "key", "index"]
+    kind: Literal["package", "key", "manifest", "index"]
     path: Path
     key: str
     title: str
@@ -65,7 +66,9 @@ class _Object:
     @property
     def content_type(self) -> str:
         # Not application/gzip: somebody on the way might unpack it.
-        return "text/plain; charset=utf-8" if self.kind == "key" else "application/octet-stream"
+        return {"key": "text/plain; charset=utf-8", "manifest": "application/json"}.get(
+            self.kind, "application/octet-stream"
+        )
 
     @property
     def cache_control(self) -> str:
@@ -82,9 +85,9 @@ def publish(
     """Ship the repositories that one build left, an entry per architecture, and return where they are.
 
     Everything is looked at first, here and in the bucket: what cannot be done is refused before anything is stored.
-    Then come the packages, side by side, the public key, and last the indexes, so that no index ever names an object
-    that is not there. What is there already with the same bytes is skipped: a push that was killed is finished by
-    running it again. A `dry_run` ends where something would be stored.
+    Then come the packages, side by side, the public key, each packages.json, and last the indexes, so that no index
+    ever names an object that is not there. What is there already with the same bytes is skipped: a push that was killed
+    is finished by running it again. A `dry_run` ends where something would be stored.
 
     Raises UsageError for files that are not what they should be, BucketError for the rest.
     """
@@ -105,7 +108,7 @@ def publish(
         progress = _Progress(sum(contents[item].size for item in missing), on_progress)
         store = partial(_store, bucket, parts, progress, all_checked)
         uploaded: set[_Object] = set()
-        for kind in ("package", "key", "index"):
+        for kind in ("package", "key", "manifest", "index"):
             chosen = [item for item in missing if item.kind == kind]
             # The small ones fill the gaps; the other way round one large one is left alone at the end.
             chosen.sort(key=lambda item: -contents[item].size)
@@ -172,8 +175,8 @@ def refuse_another_key(bucket: Bucket, name: str, public_pem: bytes) -> None:
 
 
 def _objects(repositories: Iterable[Repository], location: Location, folder: tuple[str, ...]) -> tuple[_Object, ...]:
-    """Return all that has to be in the bucket: packages, the key, indexes."""
-    packages, indexes, keys = [], [], {}
+    """Return all that has to be in the bucket: packages, the key, each packages.json, indexes."""
+    packages, manifests, indexes, keys = [], [], [], {}
     for repository in repositories:
         arch = repository.arch
         for package in repository.packages:
@@ -181,11 +184,13 @@ def _objects(repositories: Iterable[Repository], location: Location, folder: tup
             name = f"{package.name}-{package.version}.apk"
             key = location.key(*folder, arch, name)
             packages.append(_Object("package", package.path, key, f"{arch}/{name}", package.size, package.sha256))
+        key = location.key(*folder, arch, MANIFEST_FILE)
+        manifests.append(_Object("manifest", repository.manifest_file, key, f"{arch}/{MANIFEST_FILE}"))
         key = location.key(*folder, arch, INDEX_FILE)
         indexes.append(_Object("index", repository.index, key, f"{arch}/{INDEX_FILE}"))
         key = location.key("keys", repository.key_name)
         keys[key] = _Object("key", repository.public_key, key, repository.key_name)
-    return (*packages, *keys.values(), *indexes)
+    return (*packages, *keys.values(), *manifests, *indexes)
 
 
 def _content(item: _Object) -> Content:
@@ -246,6 +251,8 @@ def _missing(
 _REFUSALS = {
     "package": "a commit's packages never change, and what is not committed, or another version of pakman, makes "
     "others of it: push a new commit, or remove the objects of this one first",
+    "manifest": "this commit was pushed before by another version of pakman, or packed by another builder: push a new "
+    "commit, or remove the objects of this one first",
     "index": "this commit was pushed before with another version, release or key: push a new commit, "
     "or remove the objects of this one first",
     "key": "machines trust a key by its name. Sign with the key that was used before: the private half of this file. "

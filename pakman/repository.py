@@ -21,6 +21,14 @@ INDEX_FILE = "APKINDEX.tar.gz"
 
 
 @dataclass(frozen=True, slots=True)
+class BuiltBy:
+    """What packed: the builder (`abuild` or `embedded`), and the version of the pakman that told it what."""
+
+    name: str
+    pakman: str
+
+
+@dataclass(frozen=True, slots=True)
 class Repository:
     """What one build made for one architecture."""
 
@@ -36,6 +44,7 @@ class Repository:
     key_name: str
     """The public key's file name, `<owner>-<name>.rsa.pub`."""
     packages: tuple[Package, ...]
+    builder: BuiltBy
     is_throwaway_key: bool = False
     """Nobody has the private key any more: good for a look, not for a bucket."""
 
@@ -67,6 +76,7 @@ class Repository:
                     "stack": self.stack,
                     "key_name": self.key_name,
                     "throwaway_key": self.is_throwaway_key,
+                    "builder": {"name": self.builder.name, "pakman": self.builder.pakman},
                     "packages": [
                         {
                             "name": package.name,
@@ -113,6 +123,7 @@ def _read_one(directory: Path, file: Path) -> Repository:
             stack=str(content["stack"]),
             key_name=_word(content["key_name"]),
             is_throwaway_key=content.get("throwaway_key") is True,
+            builder=BuiltBy(_word(content["builder"]["name"]), _word(content["builder"]["pakman"])),
             packages=tuple(
                 Package(
                     name=_word(package["name"]),

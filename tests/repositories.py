@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pakman.apk.package import Package
-from pakman.repository import Repository
+from pakman.repository import BuiltBy, Repository
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -43,6 +43,7 @@ def repository(
         stack="alpine/3.23",
         key_name=key_name,
         packages=tuple(made),
+        builder=BuiltBy("embedded", "0.1.0"),
         is_throwaway_key=is_throwaway_key,
     )
     built.manifest_file.write_text(built.to_json())

@@ -14,7 +14,7 @@ import pytest
 from pakman.apk.metadata import Metadata
 from pakman.builders import abuild, embedded
 from pakman.builders.apkbuild import VARIABLES, Apkbuild
-from pakman.builders.choice import Builder, builder_for
+from pakman.builders.choice import Builder, builder_for, builder_name
 from pakman.builders.messages import Messages
 from pakman.buildroots import BuildRoot
 from pakman.errors import BuildError
@@ -218,6 +218,7 @@ def test_abuild_packs_wherever_it_can_be_had(
     asked = cast("BuildRoot", root)
     found = builder_for(asked, wanted, root.add_packages, on_line=said.append, on_notice=noticed.append)
     assert (found, said, noticed) == (chosen, lines, notices)
+    assert builder_name(found) == ("abuild" if chosen is abuild.build else "embedded")
 
 
 def test_an_abuild_that_was_asked_for_and_cannot_be_had_is_an_error() -> None:

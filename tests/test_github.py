@@ -14,7 +14,7 @@ from pakman import github
 from pakman.apk.package import Package
 from pakman.errors import BuildError, UsageError
 from pakman.problems import Problem
-from pakman.repository import Repository
+from pakman.repository import BuiltBy, Repository
 
 Parsed = tuple[str, dict[str, str], str]
 """A workflow command's name, properties and message."""
@@ -291,6 +291,7 @@ def repository(*packages: Package, arch: str = "x86_64") -> Repository:
         stack="alpine/3.23",
         key_name="acme-shop.rsa.pub",
         packages=packages,
+        builder=BuiltBy("abuild", "0.1.0"),
     )
 
 

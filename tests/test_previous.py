@@ -15,7 +15,7 @@ from pakman.apk.read import read_control
 from pakman.apk.signature import signed_by
 from pakman.errors import UsageError
 from pakman.previous import Previous
-from pakman.repository import Repository
+from pakman.repository import BuiltBy, Repository
 from pakman.signing import SigningKey, read_public
 from tests.packages import METADATA, key, pack, small_tree
 
@@ -48,8 +48,9 @@ def repository(
     write_local_index(folder / "APKINDEX.tar.gz", folder.glob("*.apk"), [signer], "tests", arch)
     (directory / signer.name).write_bytes(signer.public_pem)
     built = Repository(
-        directory, arch, "acme", "Shop", "shop", commit, "alpine/3.23", signer.name, packages=tuple(made)
-    )
+        directory, arch, "acme", "Shop", "shop", commit, "alpine/3.23", signer.name, packages=tuple(made),
+        builder=BuiltBy("embedded", "0.1.0"),
+    )  # fmt: skip
     built.manifest_file.write_text(built.to_json())
     return built
 

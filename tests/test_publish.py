@@ -86,7 +86,9 @@ def test_a_package_that_is_not_the_one_that_was_built(tmp_path: Path, harm: Call
     assert "notes-openrc-1.0.0-r0.apk is not the file that was built" in error.message
 
 
-@pytest.mark.parametrize("missing", ["x86_64/notes-1.0.0-r0.apk", "x86_64/APKINDEX.tar.gz", "acme-notes.rsa.pub"])
+@pytest.mark.parametrize(
+    "missing", ["x86_64/notes-1.0.0-r0.apk", "x86_64/APKINDEX.tar.gz", "x86_64/packages.json", "acme-notes.rsa.pub"]
+)
 def test_a_file_that_is_not_there(tmp_path: Path, missing: str) -> None:
     built = repository(tmp_path, PACKAGES)
     (tmp_path / missing).unlink()

@@ -37,6 +37,11 @@ class Build(Protocol):
         """Build in an entered root; embedded.build says what each argument is."""
 
 
+def builder_name(build: Build) -> str:
+    """Return what a user calls what packs."""
+    return "abuild" if build is abuild.build else "embedded"
+
+
 def builder_for(
     root: BuildRoot,
     wanted: Builder,

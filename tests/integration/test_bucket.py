@@ -318,7 +318,7 @@ def test_an_answer_that_is_lost_is_not_a_loss(s3_server: S3Server, location: Loc
         return answer
 
     publication = pushed(built, s3_server, location, passing, lose)
-    assert len(lost) == 4
+    assert len(lost) == 5
     assert set(publication.skipped) == {path.removeprefix("/faults/") for path in lost}
     assert whole(built, s3_server, location)
 
@@ -390,7 +390,7 @@ def test_an_etag_that_proves_nothing_is_not_enough(s3_server: S3Server, location
             read.add(request.path.split("?")[0])
 
     pushed(built, s3_server, location, note, other_etag)
-    assert len(read) == 5
+    assert len(read) == 6
     assert whole(built, s3_server, location)
 
 

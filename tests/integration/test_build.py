@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from pakman import generate, signing
+from pakman import __version__, generate, signing
 from pakman.builders import embedded
 from pakman.builders.driver import compiling
 from pakman.buildroots import choice
@@ -103,7 +103,9 @@ def test_apk_installs_what_was_built(builds: Builds, alpine_root: AlpineRoot, tm
         f"{made.arch}/shop-1.0.0-r0.apk", f"{made.arch}/shop-openrc-1.0.0-r0.apk",
     }  # fmt: skip
     assert [package.name for package in made.packages] == ["shop", "shop-openrc"]
-    assert json.loads(made.manifest_file.read_text()) == json.loads(made.to_json())
+    written = json.loads(made.manifest_file.read_text())
+    assert written == json.loads(made.to_json())
+    assert written["builder"] == {"name": "embedded", "pakman": __version__}
     shutil.copytree(tmp_path / "out", alpine_root.path / "repository")
     shutil.copy(made.public_key, alpine_root.path / "etc/apk/keys")
     alpine_root.sh("apk verify /repository/*/*.apk")

@@ -94,11 +94,13 @@ def test_everything_lands_where_apk_looks_for_it(store: Store, tmp_path: Path) -
     packages = {**some_packages(), "empty": b""}
     for arch in ("aarch64", "x86_64"):
         repository(tmp_path, packages, arch=arch, index=f"the index for {arch}".encode())
-    publication = publish(read(tmp_path), store.bucket)
+    built = read(tmp_path)
+    publication = publish(built, store.bucket)
 
     files = {f"{name}-1.0.0-r0.apk": body for name, body in packages.items()}
     expected = {f"{store.folder}/{arch}/{name}": body for arch in ("aarch64", "x86_64") for name, body in files.items()}
     expected |= {f"{store.folder}/{a}/APKINDEX.tar.gz": f"the index for {a}".encode() for a in ("aarch64", "x86_64")}
+    expected |= {f"{store.folder}/{each.arch}/packages.json": each.to_json().encode() for each in built}
     expected[f"{store.location.prefix}/keys/acme-notes.rsa.pub"] = b"a public key\n"
     assert store.objects() == expected
     root = f"{store.server.endpoint}/publications"
@@ -124,14 +126,15 @@ def test_objects_say_how_long_they_may_be_kept(store: Store, tmp_path: Path) -> 
 
     with proxy(store.server.endpoint, before=note) as endpoint:
         publish((built,), Bucket(store.location, endpoint_url=endpoint, env=store.server.env))
-    index, public_key = sent["APKINDEX.tar.gz"], sent["acme-notes.rsa.pub"]
+    index, public_key, manifest = (sent[name] for name in ("APKINDEX.tar.gz", "acme-notes.rsa.pub", "packages.json"))
     packages = [sent["notes0-1.0.0-r0.apk"], sent["large-1.0.0-r0.apk"]]
-    for item in (*packages, public_key):
+    for item in (*packages, public_key, manifest):
         assert item["cache-control"] == "public, max-age=31536000, immutable"
     assert index["cache-control"] == "no-cache"
     # What SeaweedFS makes of it is another story: it guesses by the name.
     assert {item["content-type"] for item in (*packages, index)} == {"application/octet-stream"}
     assert public_key["content-type"] == "text/plain; charset=utf-8"
+    assert manifest["content-type"] == "application/json"
     assert [item["x-amz-meta-sha256"] for item in packages] == [package.sha256 for package in built.packages]
     assert not any("content-encoding" in item for item in sent.values())
     assert [item.get("if-none-match") for item in (packages[0], public_key, index)] == ["*"] * 3
@@ -145,7 +148,8 @@ def test_packages_come_first_and_indexes_last(store: Store, tmp_path: Path) -> N
     titles = [title for title, _, _ in arrived]
     assert all(title.endswith(".apk") for title in titles[:10])
     assert titles[10] == "acme-notes.rsa.pub"
-    assert sorted(titles[11:]) == ["aarch64/APKINDEX.tar.gz", "x86_64/APKINDEX.tar.gz"]
+    assert sorted(titles[11:13]) == ["aarch64/packages.json", "x86_64/packages.json"]
+    assert sorted(titles[13:]) == ["aarch64/APKINDEX.tar.gz", "x86_64/APKINDEX.tar.gz"]
     done = [count for _, count, _ in arrived]
     assert done == sorted(done)
     assert {total for _, _, total in arrived} == {done[-1]}
@@ -168,7 +172,7 @@ def test_a_large_package_goes_in_parts(store: Store, tmp_path: Path) -> None:
     assert head["ETag"].endswith('-3"')
     assert head["CacheControl"].endswith("immutable")
     assert head["Metadata"] == {"sha256": built.packages[0].sha256}
-    assert len(steps) == 5
+    assert len(steps) == 6
     assert store.uploads() == []
 
 
@@ -197,6 +201,12 @@ def other_size(store: Store, built: Repository) -> str:
     return name
 
 
+def other_manifest(store: Store, built: Repository) -> str:
+    name = f"{store.folder}/x86_64/packages.json"
+    store.put(name, built.to_json().replace("0.1.0", "0.0.9").encode())
+    return name
+
+
 def other_index(store: Store, built: Repository) -> str:
     name = f"{store.folder}/x86_64/APKINDEX.tar.gz"
     store.put(name, b"x" * built.index.stat().st_size)
@@ -214,6 +224,7 @@ def other_key(store: Store, built: Repository) -> str:
     [
         (other_package, "push a new commit"),
         (other_size, "push a new commit"),
+        (other_manifest, "another version of pakman, or packed by another builder"),
         (other_index, "another version, release or key"),
         (other_key, "Sign with the key that was used before"),
     ],
@@ -263,7 +274,7 @@ def test_two_pushes_at_once_both_succeed(store: Store, tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda _: publish((built,), store.bucket), range(2)))
     assert all(set(one.uploaded) | set(one.skipped) == set(store.objects()) for one in done)
-    assert len(store.objects()) == 23
+    assert len(store.objects()) == 24
     assert store.get(f"{store.folder}/x86_64/large-1.0.0-r0.apk") == packages["large"]
     assert store.uploads() == []
 
@@ -364,8 +375,8 @@ def assert_readers_see_a_whole_repository_or_none(store: Store, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("steps", "published"),
-    [(1, False), (2, False), (3, False), (6, False), (8, False), (9, False), (10, True)],
-    ids=["first", "second", "third", "small", "packages", "key", "index"],
+    [(1, False), (2, False), (3, False), (6, False), (8, False), (9, False), (10, False), (11, True)],
+    ids=["first", "second", "third", "small", "packages", "key", "manifest", "index"],
 )
 def test_a_killed_push_is_finished_by_the_next(
     store: Store, tmp_path: Path, signed: Path, steps: int, *, published: bool
