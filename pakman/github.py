@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from pakman import pem
 from pakman.errors import PakmanError, UsageError
 from pakman.problems import Problem
 from pakman.repository import Repository
@@ -102,13 +103,14 @@ _FRAME = re.compile(r"^-----|-----$")
 def mask(secret: str) -> list[str]:
     """Return the workflow commands that hide a secret in the log: each of its lines, and its base64, wrapped or not.
 
-    They hold the secret themselves, so they may be written to a GitHub job's stdout and to nothing else.
+    They hold the secret themselves, so they may be written to a GitHub job's stdout and to nothing else. The name that
+    a key carries stays to be seen: it is an output, and GitHub drops those that hold what is masked.
     """
     text = secret.strip()
     words = [line.strip() for line in text.splitlines()]
     if "-----BEGIN" in text:
         # A PEM text may have a literal backslash-n, or a blank, for each newline.
-        words = text.replace("\\r", " ").replace("\\n", " ").split()
+        words = pem.without_names(text.replace("\\r", " ").replace("\\n", " ")).split()
     for encoded in (text.encode(), f"{text}\n".encode()):
         words.append(base64.b64encode(encoded).decode())
         words += base64.encodebytes(encoded).decode().splitlines()

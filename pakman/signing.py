@@ -6,11 +6,11 @@ The private key stays inside `SigningKey`: no text of it is in an exception, a r
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
+from pakman import pem
 from pakman.errors import SigningError
 
 if TYPE_CHECKING:  # cryptography takes a tenth of a second to import; most commands sign nothing
@@ -20,8 +20,10 @@ MIN_BITS = 2048
 _THROWAWAY_BITS = 2048
 _KEYGEN_BITS = 4096
 """What abuild-keygen makes."""
-_MAX_NAME = 200
 _MAX_FILE = 64 << 10
+
+Role = Literal["signing key", "previous signing key"]
+"""What a private key is for: the flag, the variable and the input that it comes by are called the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +78,21 @@ class PublicKey:
 def key_name(owner: str, name: str) -> str:
     """Return the public key's file name for a repository `owner/name`. Raises SigningError where it can be none."""
     result = f"{owner}-{name}.rsa.pub"
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", result) or len(result) > _MAX_NAME or not owner or not name:
+    if not pem.is_key_name(result) or not owner or not name:
         raise SigningError(
             f"no key can be named after {owner!r} and {name!r}: a key's name is letters, digits, '.', '_' and '-', "
-            f"at most {_MAX_NAME} of them",
+            f"at most {pem.MOST_OF_A_NAME} of them",
             hint="give --project OWNER/NAME as GitHub spells it",
         )
     return result
 
 
-def load(pem: str, name: str) -> SigningKey:
-    """Return the private key in a PEM text (PKCS#1 or PKCS#8), known to apk as `name`.
+def load(text: str, default_name: str, role: Role = "signing key") -> SigningKey:
+    """Return the private key in a PEM text (PKCS#1 or PKCS#8), known to apk by the name in the text, else the default.
 
     Line ends, indentation and a blank or a literal backslash-n for a newline, which secrets go through, do not matter.
+    Whichever project's key the name is of, it is taken: several may share one key. Other text before the key is no
+    matter, either, but a name that none can have is an error: under the default one, machines would refuse the key.
     Raises SigningError saying what else the text is, never quoting it.
     """
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -97,12 +101,13 @@ def load(pem: str, name: str) -> SigningKey:
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    text = _lines(pem)
-    kind = _kind(text)
+    text = pem.lines(text)
+    kind = pem.kind(text)
     if kind not in ("PRIVATE KEY", "RSA PRIVATE KEY"):
-        _refuse(kind)
+        _refuse(kind, role)
     if "Proc-Type: 4,ENCRYPTED" in text:
-        _refuse("ENCRYPTED PRIVATE KEY")
+        _refuse("ENCRYPTED PRIVATE KEY", role)
+    name = _name(text, default_name, role)
     try:
         # OpenSSL's own check tests the primes, which takes a quarter of a second of every run; what it signs is tested.
         key = load_pem_private_key(text.encode(), password=None, unsafe_skip_rsa_key_validation=True)
@@ -113,23 +118,40 @@ def load(pem: str, name: str) -> SigningKey:
         key = None
     if key is None:
         raise SigningError(
-            "the signing key is damaged: it begins and ends like a private key, but what is in between is none",
+            f"the {role} is damaged: it begins and ends like a private key, but what is in between is none",
             hint="copy the whole file again, from -----BEGIN to -----END, line breaks included",
         )
     if not isinstance(key, RSAPrivateKey):
-        raise SigningError("the signing key is not an RSA key, and apk knows no other", hint=_MAKE_ONE)
+        raise SigningError(f"the {role} is not an RSA key, and apk knows no other", hint=_MAKE_ONE)
     if key.key_size < MIN_BITS:
-        raise SigningError(f"the signing key has {key.key_size} bits; at least {MIN_BITS} are needed", hint=_MAKE_ONE)
+        raise SigningError(f"the {role} has {key.key_size} bits; at least {MIN_BITS} are needed", hint=_MAKE_ONE)
     return _signing_key(key, name)
 
 
-def load_public(pem: str, name: str) -> PublicKey:
+def _name(text: str, default: str, role: Role) -> str:
+    names = pem.names(text)
+    if len(names) > 1:
+        raise SigningError(
+            f"the {role} has more than one line {pem.NAME_FIELD}:, and a key has one name", hint="keep one of them"
+        )
+    name = next(iter(names), default)
+    if names and not pem.is_key_name(name):
+        raise SigningError(
+            f"the {role}'s line {pem.NAME_FIELD}: has no name that a key can have: letters, digits, '.', '_' and '-', "
+            f"at most {pem.MOST_OF_A_NAME} of them, and .rsa.pub at the end",
+            hint=f"write what its public half is called on the machines, e.g. {pem.NAME_FIELD}: acme-shop-2.rsa.pub; "
+            "or take the line away",
+        )
+    return name
+
+
+def load_public(text: str, name: str) -> PublicKey:
     """Return the public key in a PEM text. Raises SigningError saying what else the text is."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    text = _lines(pem)
+    text = pem.lines(text)
     if "PRIVATE KEY-----" in text:
         raise SigningError(
             f"{name} is a private key; a public one is wanted", hint="name the file that ends in .rsa.pub"
@@ -193,12 +215,11 @@ _MAKE_ONE = "`pakman keygen` makes a key that fits"
 _OTHER_KINDS = {
     "": (
         "is not a private key in PEM",
-        "PAKMAN_SIGNING_KEY holds the key's text, -----BEGIN PRIVATE KEY----- and on; a file is for --signing-key; "
-        + _MAKE_ONE,
+        "{variable} holds the key's text, -----BEGIN PRIVATE KEY----- and on; a file is for {flag}; " + _MAKE_ONE,
     ),
     "BASE64": (
         "is base64 of something, not PEM",
-        "store the key file's text itself: gh secret set PAKMAN_SIGNING_KEY < FILE",
+        "store the key file's text itself: gh secret set {variable} < FILE",
     ),
     "EMPTY": ("is empty", "is the secret set, and may this workflow see it? " + _MAKE_ONE),
     "ENCRYPTED PRIVATE KEY": (
@@ -214,30 +235,19 @@ _OTHER_KINDS = {
 }
 
 
-def _refuse(kind: str) -> NoReturn:
+def flag(role: Role) -> str:
+    """Return the flag that names a key's file."""
+    return f"--{role.replace(' ', '-')}"
+
+
+def variable(role: Role) -> str:
+    """Return the variable of the environment that holds a key's text."""
+    return f"PAKMAN_{role.replace(' ', '_').upper()}"
+
+
+def _refuse(kind: str, role: Role) -> NoReturn:
     what, hint = _OTHER_KINDS.get(kind, _OTHER_KINDS[""])
-    raise SigningError(f"the signing key {what}", hint=hint)
-
-
-def _kind(text: str) -> str:
-    if not text:
-        return "EMPTY"
-    if text.startswith("LS0tLS1CRUdJTi"):
-        return "BASE64"
-    begin = re.search(r"^-----BEGIN ([A-Z ]+)-----$", text, re.MULTILINE)
-    return begin[1] if begin else ""
-
-
-def _lines(pem: str) -> str:
-    r"""Return a PEM text as it was before a secret store, an editor or a `\n` in a variable touched it."""
-    text = pem.lstrip("\ufeff")
-    if "\n" not in text.strip():
-        text = text.replace("\\r", "").replace("\\n", "\n")
-        # What `echo $KEY` makes of it, without quotes.
-        whole = re.fullmatch(r"\s*(-----BEGIN [A-Z ]+-----) (.+) (-----END [A-Z ]+-----)\s*", text)
-        text = "\n".join([whole[1], *whole[2].split(), whole[3]]) if whole is not None else text
-    lines = [line.strip() for line in text.splitlines()]
-    return "".join(f"{line}\n" for line in lines if line)
+    raise SigningError(f"the {role} {what}", hint=hint.format(variable=variable(role), flag=flag(role)))
 
 
 def _signing_key(key: RSAPrivateKey, name: str) -> SigningKey:

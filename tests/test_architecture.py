@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "pakman"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("pakman", "errors", "version", "stack", "names"),
     (
-        "problems", "validation", "manifest", "project", "repository", "templating", "service", "recipe", "apk",
+        "problems", "pem", "validation", "manifest", "project", "repository", "templating", "service", "recipe", "apk",
         "arguments", "flag_groups", "parsers", "references", "refusals", "settings", "settings_file", "mirrors",
         "install_script",
     ),

@@ -147,6 +147,23 @@ def test_a_key_whose_newlines_a_store_has_changed_is_masked_line_by_line(newline
     assert not any("-----" in word for word in words)
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\\n", "\\r\\n", " ", "  \n  "])
+def test_the_name_that_a_key_carries_is_not_masked(newline: str) -> None:
+    text = f"Key-Name: acme-shop-2.rsa.pub\n{KEY}".replace("\n", newline)
+    words = [message for _, _, message in commands("\n".join(github.mask(text)))]
+    assert words[:2] == ["first/line/of/the/key", "second+line+of+the+key"]
+    # GitHub itself masks a secret, and each of its lines.
+    masked = [*words, text, *(line.strip() for line in text.splitlines() if line.strip())]
+    outputs = ("acme-shop-2.rsa.pub", "https://s3.example.com/bucket/keys/acme-shop-2.rsa.pub")
+    assert not any(word in output for word in masked for output in outputs)
+
+
+@pytest.mark.parametrize("name", ["MIIEvQIBADANBgkqhkiG9w0BAQ", "acme-shop-2.rsa.pub,MIIEvQIBADANBgkqhkiG9w0BAQ"])
+def test_what_is_no_name_is_masked(name: str) -> None:
+    words = [message for _, _, message in commands("\n".join(github.mask(f"Key-Name: {name}\n{KEY}")))]
+    assert name in words
+
+
 def test_a_secret_of_one_line_is_masked_whole() -> None:
     assert github.mask("  50% off:secret\n")[0] == "::add-mask::50%25 off:secret"
 

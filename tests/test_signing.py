@@ -70,6 +70,63 @@ def test_a_key_is_loaded_in_every_shape(form: PrivateFormat, shape: str) -> None
     assert key.public_pem == public
 
 
+OWN = "acme-shop-5f3a9c01.rsa.pub"
+
+
+def named(name: str = OWN, text: str = "") -> str:
+    return f"Key-Name: {name}\n{text or pem()}"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_key_s_own_name_is_read_in_every_shape(shape: str) -> None:
+    key = signing.load(SHAPES[shape](named()), NAME)
+    assert (key.name, key.public_pem) == (OWN, signing.load(pem(), NAME).public_pem)
+
+
+BAGS = "Bag Attributes\n    friendlyName: shop\nKey Attributes: <No Attributes>\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (BAGS, NAME),
+        (f"{BAGS}Key-Name: {OWN}\n", OWN),
+        (f"Key-Name: {OWN}\n{BAGS}", OWN),
+        (f"key-name:{OWN}\n", OWN),
+        (f"Key-Name:   {OWN}   \n\nKey-Name: {OWN}\n", OWN),
+        ("Key-Name: other-project.rsa.pub\n", "other-project.rsa.pub"),
+        ("# Key-Names: are in the wiki\n", NAME),
+    ],
+)
+@pytest.mark.parametrize("newline", ["\n", " "])
+def test_other_text_before_a_key_is_no_matter(text: str, name: str, newline: str) -> None:
+    assert signing.load((text + pem()).replace("\n", newline), NAME).name == name
+
+
+BAD_NAMES = ["", "shop", "shop.pub", "../shop.rsa.pub", "a b.rsa.pub", "-x.rsa.pub", "é.rsa.pub", ".rsa.pub"]
+
+
+@pytest.mark.parametrize("name", [*BAD_NAMES, "x" * 193 + ".rsa.pub"])
+def test_a_name_that_no_key_can_have_is_refused(name: str) -> None:
+    with pytest.raises(
+        SigningError, match="the signing key's line Key-Name: has no name that a key can have"
+    ) as caught:
+        signing.load(named(name), NAME)
+    assert "Key-Name: acme-shop-2.rsa.pub" in caught.value.hint
+
+
+def test_a_key_has_one_name() -> None:
+    with pytest.raises(SigningError, match="the signing key has more than one line Key-Name:"):
+        signing.load(named(text=named("other.rsa.pub")), NAME)
+
+
+def test_what_is_wrong_with_the_previous_key_names_where_that_one_comes_from() -> None:
+    with pytest.raises(SigningError, match="the previous signing key is not a private key in PEM") as caught:
+        signing.load("garbage", NAME, "previous signing key")
+    assert "PAKMAN_PREVIOUS_SIGNING_KEY holds" in caught.value.hint
+    assert "--previous-signing-key;" in caught.value.hint
+
+
 def certificate() -> str:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "example")])
     moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -115,6 +172,7 @@ WRONG: dict[str, tuple[Callable[[], str], str, str]] = {
     "cut off": (lambda: pem()[:700], "is damaged", "copy the whole file"),
     "a line missing": (lambda: "".join([*pem().splitlines(keepends=True)[:5], pem()[-26:]]), "is damaged", "copy"),
     "a changed letter": (lambda: pem().replace(pem()[900], "!", 1), "is damaged|is not a private key", ""),
+    "on one line behind a name": (lambda: named().replace("\n", ""), "is not a private key in PEM", ""),
     "on one line": (lambda: pem().replace("\n", ""), "is not a private key in PEM", ""),
     "a wrong number": (mixed_up, "is damaged", "copy"),
     "nothing inside": (lambda: "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n", "is damaged", "copy"),
