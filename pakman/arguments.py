@@ -207,11 +207,14 @@ def _push(commands: _Commands) -> None:
         "ship a built repository to a bucket, index last",
         "Ship what `pakman build --signing-key` left in DIR. Packages go first, each\n"
         "verified on arrival; the index goes last. What is there already with the same\n"
-        "bytes is skipped; what is there with other bytes is never overwritten.",
-        f"environment:\n{_BUCKET_VARIABLES}",
+        "bytes is skipped; what is there with other bytes is never overwritten. With\n"
+        "--channel they also join a repository that keeps one address and grows: many\n"
+        "may push into it at the same time.",
+        f"environment:\n{_KEY_VARIABLE}{_BUCKET_VARIABLES}",
     )
     command.add_argument("directory", metavar="DIR", type=Path, help="the repository that `pakman build` made")
-    flag_groups.bucket(command, required=True)
+    flag_groups.bucket(command, required=True, has_channel=True)
+    flag_groups.signing_key(command, "for --channel: the key of the packages (default: PAKMAN_SIGNING_KEY)")
     command.add_argument(
         "--format", choices=("text", "json"), default="text", help="json: print what went where as JSON (default: text)"
     )
@@ -269,7 +272,7 @@ def _run(commands: _Commands) -> None:
     flag_groups.project(command)
     flag_groups.build(command)
     flag_groups.gate(command)
-    flag_groups.bucket(command, required=False)
+    flag_groups.bucket(command, required=False, has_channel=True)
     flag_groups.deployment(command)
     flag_groups.everywhere(command)
 

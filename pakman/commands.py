@@ -289,7 +289,7 @@ def _generate(args: argparse.Namespace, env: Env) -> int:
 
 def _signing_key(args: argparse.Namespace, env: Env, name: str, progress: Progress) -> tuple[SigningKey, bool]:
     """Return the key to sign with, and whether it is a throwaway one."""
-    given = _given_key(args, env, name)
+    given = given_key(args, env, name)
     if given is not None:
         return given, False
     from pakman import signing
@@ -301,7 +301,8 @@ def _signing_key(args: argparse.Namespace, env: Env, name: str, progress: Progre
     return signing.generate(name), True
 
 
-def _given_key(args: argparse.Namespace, env: Env, name: str) -> SigningKey | None:
+def given_key(args: argparse.Namespace, env: Env, name: str) -> SigningKey | None:
+    """Return the signing key that was handed over, None where none was; raises SigningError."""
     from pakman import signing
 
     if args.signing_key is not None:
@@ -326,7 +327,7 @@ def refuse_before_asking(args: argparse.Namespace, env: Env, reading: Reading) -
     stack_commands.stack_to_build_for(args, env, manifest_of(args, reading), _today(), on_notice=lambda _: None)
     owner, name = detection.owner_and_name(directory, env, project=args.project)
     detection.refuse_version(args.package_version, args.package_release)
-    _given_key(args, env, signing.key_name(owner, name))
+    given_key(args, env, signing.key_name(owner, name))
 
 
 _MOST_OF_A_KEY = 64 << 10

@@ -107,14 +107,14 @@ def build(command: argparse.ArgumentParser) -> None:
         help="what packs: Alpine's own abuild, or embedded, which runs the APKBUILD's functions in the root's shell "
         "(default: auto, abuild wherever it can be had)",
     )
-    group.add_argument(
-        "--signing-key",
-        metavar="FILE",
-        type=Path,
-        help="the private RSA key, PEM (default: PAKMAN_SIGNING_KEY, else a throwaway key)",
-    )
+    signing_key(group, "the private RSA key, PEM (default: PAKMAN_SIGNING_KEY, else a throwaway key)")
     _cache(group)
     group.add_argument("--keep", action="store_true", help="leave the build tree behind when the build fails")
+
+
+def signing_key(group: argparse._ActionsContainer, text: str) -> None:
+    """Add --signing-key, with its help."""
+    group.add_argument("--signing-key", metavar="FILE", type=Path, help=text)
 
 
 def deployment(command: argparse.ArgumentParser) -> None:
@@ -133,7 +133,13 @@ def deployment(command: argparse.ArgumentParser) -> None:
     group.add_argument("--sha", metavar="SHA", help="the commit to deploy (default: what is checked out)")
 
 
-def bucket(command: argparse.ArgumentParser, *, required: bool, without: str = "without it nothing is pushed") -> None:
+def bucket(
+    command: argparse.ArgumentParser,
+    *,
+    required: bool,
+    without: str = "without it nothing is pushed",
+    has_channel: bool = False,
+) -> None:
     """Add where the packages go; `without` says where they go without --bucket."""
     group = command.add_argument_group("the bucket")
     group.add_argument(
@@ -147,6 +153,12 @@ def bucket(command: argparse.ArgumentParser, *, required: bool, without: str = "
         "--region", metavar="REGION", help="the bucket's region (default: AWS_REGION, else the server's own)"
     )
     group.add_argument("--prefix", metavar="PREFIX", help="what all keys begin with, behind the prefix in --bucket")
+    if has_channel:
+        group.add_argument(
+            "--channel",
+            metavar="NAME",
+            help="also let the packages join a repository that grows with every push, e.g. stable (default: none)",
+        )
     group.add_argument(
         "--addressing-style",
         choices=("auto", "path", "virtual"),

@@ -27,7 +27,7 @@ SECRETS = {
 """The inputs that are no flags but variables of the environment, which no other process sees."""
 
 _USERS = {
-    "PAKMAN_SIGNING_KEY": ("run", "build"),
+    "PAKMAN_SIGNING_KEY": ("run", "build", "push"),
     **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), ("run", "push", "deploy")),
     **dict.fromkeys(("INSTELLAR_PACKAGE_TOKEN", "INSTELLAR_AUTH_TOKEN"), ("run", "deploy")),
 }
@@ -191,8 +191,9 @@ def _is_true(name: str, value: str) -> bool:
 
 NAMES = (
     "command", "config", "working-directory", "stack", "package-version", "package-release", "project", "architectures",
-    "signing-key", "bucket", "prefix", "endpoint-url", "region", "access-key-id", "secret-access-key", "session-token",
-    "addressing-style", "public-url", "instellar-endpoint", "instellar-package-token", "instellar-auth-token", "ref",
-    "sha", "build-root", "builder", "test", "run-root", "cache-dir", "dry-run", "log-level",
+    "signing-key", "bucket", "prefix", "channel", "endpoint-url", "region", "access-key-id", "secret-access-key",
+    "session-token", "addressing-style", "public-url", "instellar-endpoint", "instellar-package-token",
+    "instellar-auth-token", "ref", "sha", "build-root", "builder", "test", "run-root", "cache-dir", "dry-run",
+    "log-level",
 )  # fmt: skip
 """All inputs, in the order of action.yml."""

@@ -15,6 +15,7 @@ from pakman.errors import PakmanError
 from pakman.problems import Problem
 
 if TYPE_CHECKING:  # they bring all of S3 along, which a build does not need
+    from pakman.channels.adding import Joined
     from pakman.deploy import Deployed
     from pakman.publish import Publication
     from pakman.repository import Repository
@@ -41,6 +42,8 @@ class Results:
     publication: Publication | None = None
     plan: Publication | None = None
     """What a dry run would have made of it."""
+    joined: Joined | None = None
+    """The channel that the packages have joined."""
     report: Report | None = None
     """What the package test came to."""
     report_file: Path | None = None
@@ -85,6 +88,12 @@ class Results:
                 "public-key-path": self.publication.public_key_path,
                 "public-key-url": self.publication.public_key_url,
             }
+        if self.joined is not None:
+            found |= {
+                "channel-path": self.joined.path,
+                "channel-url": self.joined.url,
+                "install-script-url": self.joined.install_script_url,
+            }
         return {**found, **self._tested(), **self._deployed(), "skipped": self.skipped or self._left_out()}
 
     def _tested(self) -> dict[str, str]:
@@ -107,6 +116,8 @@ class Results:
             facts["Stack"] = self.repositories[0].stack if self.repositories else self.stack
         if self.publication is not None:
             facts |= {"Repository": self.publication.repository_url, "Public key": self.publication.public_key_url}
+        if self.joined is not None:
+            facts["Channel"] = self.joined.url
         if self.deployment is not None:
             facts["Deployment"] = f"{self.deployment.id} ({self.deployment_status})"
             facts["Archive"] = self.deployment.archive_path
@@ -140,14 +151,15 @@ class Results:
             ]
         if self.publication is None:
             return []
-        return [("stored", key) for key in self.publication.uploaded] + [
-            ("was there already", key) for key in self.publication.skipped
+        parts: list[Publication | Joined] = [self.publication, *([self.joined] if self.joined is not None else [])]
+        return [("stored", key) for part in parts for key in part.uploaded] + [
+            ("was there already", key) for part in parts for key in part.skipped
         ]
 
     def _install(self) -> list[str]:
         if self.publication is None or not self.repositories:
             return []
-        return how_to_install(self.repositories[0], self.publication)
+        return how_to_install(self.repositories[0], self.publication, self.joined)
 
     def _left_out(self) -> str:
         return _LEFT_OUT if self.repositories and not any(each.packages for each in self.repositories) else ""
@@ -197,10 +209,12 @@ def _ended_early(error: BaseException) -> str:
     return "a bug of pakman's ended the run" if isinstance(error, Exception) else "the run was stopped before its end"
 
 
-def how_to_install(repository: Repository, publication: Publication) -> list[str]:
+def how_to_install(repository: Repository, publication: Publication, joined: Joined | None = None) -> list[str]:
     """Return the lines that a user types on a machine."""
     name = repository.packages[0].name
     start = [f"rc-service {name} start"] if any(each.name == f"{name}-openrc" for each in repository.packages) else []
+    if joined is not None:
+        return [f"wget -qO- {joined.install_script_url} | sh", *start]
     return [
         f"wget -P /etc/apk/keys {publication.public_key_url}",
         f"echo {publication.repository_url} >> /etc/apk/repositories",

@@ -11,9 +11,8 @@ None of these is ever replaced: machines cache them, and an index vouches for th
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from typing import Any, Literal
 from pakman.bucket import Bucket, Stored, content
 from pakman.bucket.content import Content
 from pakman.bucket.location import Location
+from pakman.bucket.pool import Counter, workers
 from pakman.errors import BucketError, UsageError
 from pakman.repository import INDEX_FILE, MANIFEST_FILE, Repository
 
@@ -96,7 +96,7 @@ def publish(
     folder = ("deployments", first.owner, first.slug, commit)
     path = bucket.location.key(*folder)
     objects = _objects(repositories, bucket.location, folder)
-    with closing(bucket), _workers(bucket.concurrency) as (files, parts):
+    with closing(bucket), workers(bucket.concurrency) as (files, parts):
         contents = {item: _content(item) for item in objects}
         checks = [files.submit(_check_content, item, contents[item]) for item in objects]
         # The parts of large packages go ahead of it: there is no object before they are put together.
@@ -105,7 +105,7 @@ def publish(
         if dry_run:
             all_checked.result()
             return _publication(bucket, first, path, objects, missing)
-        progress = _Progress(sum(contents[item].size for item in missing), on_progress)
+        progress = Counter(sum(contents[item].size for item in missing), on_progress)
         store = partial(_store, bucket, parts, progress, all_checked)
         uploaded: set[_Object] = set()
         for kind in ("package", "key", "manifest", "index"):
@@ -269,7 +269,7 @@ def _refusal(bucket: Bucket, kind: str, key: str) -> BucketError:
 
 
 def _store(
-    bucket: Bucket, parts: Executor, progress: _Progress, all_checked: Future[Any], item: _Object, found: Content
+    bucket: Bucket, parts: Executor, progress: Counter, all_checked: Future[Any], item: _Object, found: Content
 ) -> bool:
     """Store one object; return whether it is ours, and not another push's with the same bytes."""
     outcome = bucket.put_new(
@@ -284,33 +284,3 @@ def _store(
     if outcome == "different":
         raise _refusal(bucket, item.kind, item.key)
     return outcome == "stored"
-
-
-class _Progress:
-    """Counts what many threads have sent, and tells it to one listener, one call at a time."""
-
-    def __init__(self, total: int, listener: OnProgress) -> None:
-        self._total = total
-        self._listener = listener
-        self._done = 0
-        self._lock = threading.Lock()
-
-    def add(self, title: str, count: int) -> None:
-        with self._lock:
-            self._done += count
-            self._listener(title, self._done, self._total)
-
-
-@contextmanager
-def _workers(count: int) -> Iterator[tuple[Executor, Executor]]:
-    """Yield the threads for files and, a quarter of them, for parts; a file waits for its parts, a part for nobody.
-
-    When this is left by an exception (an interrupt included), what has not begun does not begin.
-    """
-    with ThreadPoolExecutor(count) as files, ThreadPoolExecutor(max(2, count // 4)) as parts:
-        try:
-            yield files, parts
-        except BaseException:
-            files.shutdown(wait=False, cancel_futures=True)
-            parts.shutdown(wait=False, cancel_futures=True)
-            raise

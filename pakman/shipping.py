@@ -11,6 +11,7 @@ from pakman.errors import SigningError
 
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
     from pakman.bucket import Bucket
+    from pakman.channels.adding import Joined
     from pakman.deploy_commands import Begun
     from pakman.manifest import Reading
     from pakman.outputs import Results
@@ -25,7 +26,7 @@ REPORT_FILE = "test-report.xml"
 
 def push(args: argparse.Namespace, env: Env) -> int:
     """Ship what an earlier build left."""
-    from pakman import event, outputs, repository
+    from pakman import channel_commands, event, outputs, repository
 
     progress = commands.progress_for(args, env, quiet_stdout=args.format == "json")
     results = commands.results_for(args)
@@ -36,19 +37,21 @@ def push(args: argparse.Namespace, env: Env) -> int:
         return 0
     if any(each.is_throwaway_key for each in repositories):
         raise _no_key_to_keep()
-    publication = _pushed(repositories, bucket_for(args, env), progress, results, dry_run=args.dry_run)
+    channel_commands.refuse_before_building(args, None)
+    publication, joined = _pushed(args, env, repositories, bucket_for(args, env), progress, results)
     if args.format == "json":
         import json
 
-        print(json.dumps(publication.as_json(), indent=2))
+        channel = {} if joined is None else {"channel": joined.as_json()}
+        print(json.dumps(publication.as_json() | channel, indent=2))
     elif not args.dry_run:
-        print("\n".join(outputs.how_to_install(repositories[0], publication)))
+        print("\n".join(outputs.how_to_install(repositories[0], publication, joined)))
     return 0
 
 
 def run(args: argparse.Namespace, env: Env) -> int:
     """Tell the whole story."""
-    from pakman import deploy_commands, event
+    from pakman import channel_commands, deploy_commands, event
 
     commands.become_root(args, env)
     progress = commands.progress_for(args, env)
@@ -69,6 +72,8 @@ def run(args: argparse.Namespace, env: Env) -> int:
         commands.refuse_before_asking(args, env, reading)
         if not _has_key(args, env):
             raise _no_key_to_keep()
+    if deployment is None or args.bucket is not None:
+        channel_commands.refuse_before_building(args, bucket)
     if bucket is not None:
         refuse_unusable(bucket)
     begun = deploy_commands.begin(args, deployment) if deployment is not None else None
@@ -80,6 +85,7 @@ def run(args: argparse.Namespace, env: Env) -> int:
         env = deploy_commands.stored(args, env, begun)
         bucket = bucket_for(args, env)
         refuse_unusable(bucket)
+        channel_commands.refuse_before_building(args, bucket)
     _ship(args, env, progress, results, reading, bucket, begun)
     return 0
 
@@ -108,9 +114,9 @@ def _ship(
     else:
         results.untested = "--no-test, or the input test, leaves it out"
     if bucket is not None:
-        publication = _pushed((repository,), bucket, progress, results, dry_run=args.dry_run)
+        publication, joined = _pushed(args, env, (repository,), bucket, progress, results)
         if not args.dry_run:
-            print("\n".join(outputs.how_to_install(repository, publication)))
+            print("\n".join(outputs.how_to_install(repository, publication, joined)))
         if begun is not None:
             _deploy(args, env, begun, bucket, reading, results, progress)
     elif args.bucket is None:
@@ -188,6 +194,26 @@ def bucket_for(args: argparse.Namespace, env: Env) -> Bucket:
 
 
 def _pushed(
+    args: argparse.Namespace,
+    env: Env,
+    repositories: tuple[Repository, ...],
+    bucket: Bucket,
+    progress: Progress,
+    results: Results,
+) -> tuple[Publication, Joined | None]:
+    """Push to the repository of the commit and, where a channel is named, into that."""
+    from pakman import channel_commands
+
+    channel = channel_commands.channel_for(args, env, bucket, repositories)
+    if channel is not None:
+        channel_commands.refuse(channel, repositories, dry_run=args.dry_run)
+    publication = _published(repositories, bucket, progress, results, dry_run=args.dry_run)
+    if channel is None:
+        return publication, None
+    return publication, channel_commands.join(channel, repositories, progress, results, dry_run=args.dry_run)
+
+
+def _published(
     repositories: tuple[Repository, ...], bucket: Bucket, progress: Progress, results: Results, *, dry_run: bool
 ) -> Publication:
     from pakman import publish

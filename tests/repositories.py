@@ -1,13 +1,18 @@
-"""Built repositories for tests: real in shape, any bytes for packages."""
+"""Built repositories for tests: real in shape, any bytes for packages; or real packages with a real index."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from pakman.apk.index import write_index
 from pakman.apk.package import Package
 from pakman.repository import BuiltBy, Repository
+from pakman.signing import SigningKey
+from tests.packages import key as key_called
+from tests.packages import named, pack
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -46,5 +51,43 @@ def repository(
         builder=BuiltBy("embedded", "0.1.0"),
         is_throwaway_key=is_throwaway_key,
     )
+    built.manifest_file.write_text(built.to_json())
+    return built
+
+
+def signed_repository(
+    directory: Path,
+    version: str = "1.0.0-r0",
+    *,
+    arch: str = "x86_64",
+    commit: str = COMMIT,
+    names: Sequence[str] = ("notes",),
+    key: SigningKey | None = None,
+) -> Repository:
+    """Write real packages, each with a file that says its version, and their signed index, as `pakman build` does."""
+    key = key or key_called("acme-notes.rsa.pub")
+    folder, made = directory / arch, []
+    folder.mkdir(parents=True)
+    for name in names:
+        tree = directory / "trees" / name
+        share = tree / "usr/share" / name
+        share.mkdir(parents=True)
+        (share / "version").write_text(version)
+        metadata = replace(named(name, version), arch=arch, commit=commit, origin=names[0])
+        made.append(pack(folder / f"{name}-{version}.apk", tree, metadata=metadata, signed_by=key))
+    (directory / key.name).write_bytes(key.public_pem)
+    built = Repository(
+        directory=directory,
+        arch=arch,
+        owner="acme",
+        project="Notes",
+        slug="notes",
+        commit=commit,
+        stack="alpine/3.23",
+        key_name=key.name,
+        packages=tuple(made),
+        builder=BuiltBy("embedded", "0.1.0"),
+    )
+    write_index(built.index, [each.path for each in made], [key], f"acme/Notes {version}")
     built.manifest_file.write_text(built.to_json())
     return built

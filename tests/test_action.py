@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pakman import arguments, inputs, outputs
+from pakman.channels.adding import Joined
 from pakman.checks import Check
 from pakman.deploy import Deployed
 from pakman.publish import Publication
@@ -63,6 +64,7 @@ def test_outputs_are_what_a_run_writes(tmp_path: Path) -> None:
         workspace=tmp_path,
         repositories=(repository(tmp_path / "packages", {"notes": b"any"}),),
         publication=Publication("path", "url", "path", "url", (), ()),
+        joined=Joined("stable", "path", "url", "url", (), ()),
         report=Report("notes", "1.0.0-r0", "x86_64", "alpine/3.23", "the sandbox", (Check("it installs", "passed"),)),
         report_file=tmp_path / "packages/x86_64/test-report.xml",
         deployment=Deployed("7", "created", "archives/x/packages.zip"),

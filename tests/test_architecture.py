@@ -19,10 +19,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "command", "git", "detection", "scratch", "github", "inputs", "event", "trace", "signing", "snapshot",
         "buildroots", "runroots", "builders", "bucket", "download", "indexes", "inspect", "previous", "progress",
-        "api", "archive", "instellar",
+        "api", "archive", "install_script", "instellar",
     ),
-    ("build", "checks", "test", "test_report", "deploy", "generate", "online", "publish", "outputs", "stack_report"),
-    ("cli", "commands", "deploy_commands", "stack_commands", "test_commands", "reports", "shipping", "__main__"),
+    (
+        "build", "channels", "checks", "test", "test_report", "deploy", "generate", "online", "publish", "outputs",
+        "stack_report",
+    ),
+    (
+        "channel_commands", "cli", "commands", "deploy_commands", "stack_commands", "test_commands", "reports",
+        "shipping", "__main__",
+    ),
 )  # fmt: skip
 """Facts, values, effects, stories, doors: a module imports from its own layer and those above it in this list."""
 

@@ -146,7 +146,7 @@ def test_secrets_travel_under_their_usual_names() -> None:
         ("validate", []),
         ("generate", []),
         ("build", ["PAKMAN_"]),
-        ("push", ["AWS_"]),
+        ("push", ["PAKMAN_", "AWS_"]),
         ("deploy", ["AWS_", "INSTELLAR_"]),
         ("run", ["PAKMAN_", "AWS_", "INSTELLAR_"]),
     ],
@@ -196,7 +196,7 @@ def test_what_is_printed_is_no_command_and_holds_no_password() -> None:
 def test_inputs_that_a_command_has_no_use_for_are_named() -> None:
     given = {"command": "build", "bucket": "s3://b", "config": "x", "secret-access-key": "s", "signing-key": KEY}
     assert inputs.unused(given) == ["bucket", "secret-access-key"]
-    assert inputs.unused(given | {"command": "push"}) == ["config", "signing-key"]
+    assert inputs.unused(given | {"command": "push"}) == ["config"]
 
 
 def test_the_working_directory_is_in_the_workspace(tmp_path: Path) -> None:

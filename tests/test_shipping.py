@@ -254,7 +254,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(Instellar, "deployment", lambda _self, _sha: None)
     monkeypatch.setattr(Instellar, "storage", lambda _self: STORAGE)
     monkeypatch.setattr(bucket.Bucket, "list", lambda _self, _prefix: {})
-    monkeypatch.setattr(shipping, "_pushed", pushed)
+    monkeypatch.setattr(shipping, "_published", pushed)
     monkeypatch.setattr(deploy_commands, "finish", lambda *_: done.append("deployed"))
     monkeypatch.setattr(deploy_commands, "_sha", lambda *_: "0" * 40)
     return done

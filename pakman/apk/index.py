@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from pakman.apk import tar
 from pakman.apk.metadata import stanza
@@ -99,10 +100,19 @@ def write_local_index(
 
 
 def write_stanzas(path: Path, stanzas: Iterable[Stanza], keys: Sequence[Signer], description: str) -> None:
-    """Write a signed index, sorted by name, version and checksum; the same stanzas are the same bytes.
+    """Write a signed index as `signed` returns it; raises BuildError where `path` cannot be written, too.
 
-    Raises BuildError where the description is too long for apk, there is more than `read_index` takes, or `path` cannot
-    be written; then it is as it was.
+    Then it is as it was.
+    """
+    content = signed(stanzas, keys, description)
+    with replacing(path) as out:
+        out.write(content)
+
+
+def signed(stanzas: Iterable[Stanza], keys: Sequence[Signer], description: str) -> bytes:
+    """Return a signed index, sorted by name, version and checksum; the same stanzas are the same bytes.
+
+    Raises BuildError where the description is too long for apk, or there is more than `read_index` takes.
     """
     if len(description.encode()) > MAX_DESCRIPTION:
         raise BuildError(
@@ -111,8 +121,7 @@ def write_stanzas(path: Path, stanzas: Iterable[Stanza], keys: Sequence[Signer],
         )
     ordered = sorted(set(stanzas), key=lambda each: (each.name, each.version, each.checksum))
     index = b"".join(compressed(_archive(ordered, description)))
-    with replacing(path) as out:
-        out.write(signature_segment(keys, index) + index)
+    return signature_segment(keys, index) + index
 
 
 def _archive(stanzas: list[Stanza], description: str) -> Iterator[bytes]:
@@ -147,16 +156,22 @@ def read_index(path: Path) -> Index:
     """Read an index. Raises UsageError where the file is none, or larger than any that is in order."""
     try:
         with path.open("rb") as file:
-            segments = Segments(file)
-            signatures = begin_signed(segments, file)
-            description, stanzas = _contents(segments)
-            digests = segments.digests()
-            if segments.begin():
-                raise SegmentError("there is something behind the index")
+            return parse_index(file, str(path))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def parse_index(file: IO[bytes], where: str) -> Index:
+    """Read an index that errors call `where`; raises UsageError as `read_index`, OSError where it cannot be read."""
+    try:
+        segments = Segments(file)
+        signatures = begin_signed(segments, file)
+        description, stanzas = _contents(segments)
+        digests = segments.digests()
+        if segments.begin():
+            raise SegmentError("there is something behind the index")
     except ValueError as error:
-        raise UsageError(f"{path} is not an index of apk's v2 format: {error}", hint="build it again") from error
+        raise UsageError(f"{where} is not an index of apk's v2 format: {error}", hint="build it again") from error
     return Index(description, stanzas, signatures, digests)
 
 

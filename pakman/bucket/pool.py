@@ -1,0 +1,42 @@
+"""Threads that store many objects side by side, and the count of what they have sent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+
+
+class Counter:
+    """Counts what many threads have sent, and tells it to one listener, one call at a time.
+
+    The listener is called with what has just arrived, and the bytes that have arrived so far and will in all.
+    """
+
+    def __init__(self, total: int, listener: Callable[[str, int, int], None]) -> None:
+        self._total = total
+        self._listener = listener
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def add(self, title: str, count: int) -> None:
+        """Count bytes of what has this title."""
+        with self._lock:
+            self._done += count
+            self._listener(title, self._done, self._total)
+
+
+@contextmanager
+def workers(count: int) -> Iterator[tuple[Executor, Executor]]:
+    """Yield the threads for files and, a quarter of them, for parts; a file waits for its parts, a part for nobody.
+
+    When this is left by an exception (an interrupt included), what has not begun does not begin.
+    """
+    with ThreadPoolExecutor(count) as files, ThreadPoolExecutor(max(2, count // 4)) as parts:
+        try:
+            yield files, parts
+        except BaseException:
+            files.shutdown(wait=False, cancel_futures=True)
+            parts.shutdown(wait=False, cancel_futures=True)
+            raise

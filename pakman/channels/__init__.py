@@ -1,0 +1,176 @@
+"""A channel: a repository in the bucket that grows with every push, an index for each architecture.
+
+<prefix>/channels/<channel>/<arch>/<name>-<version>.apk     never replaced
+<prefix>/channels/<channel>/<arch>/APKINDEX.tar.gz          replaced under the condition that nobody was quicker
+<prefix>/channels/<channel>/latest/<arch>/<name>.apk        a copy of the newest in the index
+<prefix>/channels/<channel>/SHA256SUMS                      of all packages
+<prefix>/channels/<channel>/install.sh
+
+A channel belongs to one project: its indexes are signed with that project's key, and no other is ever merged into.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+from pakman import version
+from pakman.apk.index import MAX_FILE, Index, Stanza, parse_index, signed
+from pakman.apk.signature import signed_by
+from pakman.bucket import Bucket, Held
+from pakman.errors import BucketError, UsageError
+from pakman.names import ARCHITECTURES
+from pakman.repository import INDEX_FILE
+from pakman.signing import PublicKey, SigningKey
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_PACKAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
+_CHECKSUM = re.compile(r"Q1[A-Za-z0-9+/]{27}=")
+
+MUTABLE = "no-cache"
+_ATTEMPTS = 200
+"""Of a change that others are always quicker with; sixteen pushes at once need about as many as they are."""
+_LONGEST_WAIT = 1.0
+"""Seconds between two attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What an index in the bucket said at one moment; `etag` and `modified` as in Held."""
+
+    stanzas: tuple[Stanza, ...]
+    etag: str
+    modified: float
+
+
+def refuse_name(name: str) -> str:
+    """Return a channel's name; raise UsageError where it can be none."""
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"--channel is {name[:80]!r}, which cannot be a channel's name",
+            hint="write lower-case letters, digits, '.', '_' and '-', e.g. stable or edge",
+        )
+    return name
+
+
+class Channel:
+    """One channel of a bucket. The first of `keys` signs its indexes first; what any of them has signed is trusted."""
+
+    def __init__(self, bucket: Bucket, name: str, keys: Sequence[SigningKey]) -> None:
+        self.bucket = bucket
+        self.name = refuse_name(name)
+        self.keys = tuple(keys)
+        self._trusted: tuple[PublicKey, ...] = tuple(key.public_key() for key in self.keys)
+
+    @property
+    def path(self) -> str:
+        """The channel's key in the bucket, what a machine's list of repositories names."""
+        return self.key()
+
+    def key(self, *parts: str) -> str:
+        """Return the key of an object of the channel."""
+        return self.bucket.location.key("channels", self.name, *parts)
+
+    def architectures(self) -> tuple[str, ...]:
+        """Return the architectures that there is a folder of."""
+        return tuple(each for each in self.bucket.folders(f"{self.path}/") if each in ARCHITECTURES)
+
+    def index(self, arch: str) -> Live | None:
+        """Return an index that one of our keys has signed; None where there is none yet.
+
+        Raises BucketError for what is no index, what another key has signed, and what no package can be called.
+        """
+        key = self.key(arch, INDEX_FILE)
+        held = self.bucket.read(key, MAX_FILE)
+        if held is None:
+            return None
+        stanzas = read_trusted(held, f"{key} in {self.bucket.location}", arch, self._trusted)
+        return Live(stanzas, held.etag, held.modified)
+
+    def edit(self, arch: str, change: Callable[[tuple[Stanza, ...]], Iterable[Stanza]]) -> Live:
+        """Replace an index by what `change` makes of its stanzas, and return what is live then.
+
+        Where others are quicker, `change` is asked again, with what they have made of it. What changes nothing stores
+        nothing. Raises BucketError as `index` does, and whatever `change` raises.
+        """
+
+        def body(held: Held | None) -> bytes:
+            live = () if held is None else read_trusted(held, where, arch, self._trusted)
+            wanted = tuple(change(live))
+            if held is not None and set(wanted) == set(live):
+                return held.body
+            return signed(wanted, self.keys, self.name)
+
+        key = self.key(arch, INDEX_FILE)
+        where = f"{key} in {self.bucket.location}"
+        held = self.rewrite(key, body, MAX_FILE, content_type="application/octet-stream")
+        return Live(read_trusted(held, where, arch, self._trusted), held.etag, held.modified)
+
+    def rewrite(self, key: str, change: Callable[[Held | None], bytes], most: int, *, content_type: str) -> Held:
+        """Replace an object by what `change` makes of it, and return what is there then.
+
+        Raises BucketError where others are quicker again and again.
+        """
+        for attempt in range(_ATTEMPTS):
+            held = self.bucket.read(key, most)
+            body = change(held)
+            if held is not None and body == held.body:
+                return held
+            etag = self.bucket.swap(
+                key,
+                body,
+                over=None if held is None else held.etag,
+                content_type=content_type,
+                cache_control=MUTABLE,
+            )
+            if etag is not None:
+                return Held(body, etag, 0)
+            # All those that were too slow would be so again if they tried again together.
+            time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.02 * 2 ** min(attempt, 8))))  # noqa: S311
+        raise BucketError(
+            f"{key} in {self.bucket.location} could not be replaced: again and again it had changed meanwhile",
+            hint="push again when fewer others do; if nobody does, the credentials may lack s3:GetObject",
+        )
+
+
+def read_trusted(held: Held, where: str, arch: str, trusted: Sequence[PublicKey]) -> tuple[Stanza, ...]:
+    """Return the stanzas of an index that one of these keys has signed; raises BucketError as `Channel.index` does."""
+    try:
+        index = parse_index(BytesIO(held.body), where)
+    except UsageError as error:
+        raise BucketError(error.message, hint="remove it, and push what the channel should have again") from error
+    if not any(signed_by(key, index.signatures, index.digests) for key in trusted):
+        raise BucketError(
+            f"{where} is signed by {_signers(index)}, not by {' or '.join(key.name for key in trusted)}: "
+            "nothing is merged into what another key vouches for",
+            hint="a channel belongs to one project and its key: push with another --channel, or another --prefix",
+        )
+    for stanza in index.stanzas:
+        _refuse_stanza(stanza, arch, where)
+    return index.stanzas
+
+
+def _signers(index: Index) -> str:
+    return " and ".join(sorted({each.key_name[:80] for each in index.signatures})) or "nobody"
+
+
+def _refuse_stanza(stanza: Stanza, arch: str, where: str) -> None:
+    """What an index names becomes keys of objects and files: a key may have been in wrong hands."""
+    fields = {"P": _PACKAGE.fullmatch(stanza.name), "V": version.is_valid(stanza.version)}
+    fields |= {"A": stanza.field("A") == arch, "C": _CHECKSUM.fullmatch(stanza.checksum)}
+    fields |= {"S": re.fullmatch(r"[0-9]{1,15}", stanza.field("S"))}
+    for letter, is_right in fields.items():
+        if not is_right:
+            raise BucketError(
+                f"{where} has an entry that no package of {arch} can have: {letter}:{stanza.field(letter)[:80]!r}",
+                hint="it is not of pakman's making: remove it, and push what the channel should have again",
+            )
+
+
+def file_name(stanza: Stanza) -> str:
+    """Return what apk fetches for an entry."""
+    return f"{stanza.name}-{stanza.version}.apk"

@@ -1,0 +1,241 @@
+"""Packages join a channel: objects first, then SHA256SUMS, the index, the copies of the newest, and install.sh.
+
+A push that was killed anywhere is finished by running it again, and of two at the same time neither loses anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pakman import install_script, version
+from pakman.apk.index import Stanza, read_index
+from pakman.bucket import Held, content
+from pakman.bucket.pool import Counter, workers
+from pakman.channels import MUTABLE, Channel, file_name
+from pakman.errors import BucketError
+from pakman.install_script import PublicKeyAt
+from pakman.repository import INDEX_FILE, Repository
+
+SUMS_FILE = "SHA256SUMS"
+INSTALL_FILE = "install.sh"
+_SUM = re.compile(r"([0-9a-f]{64})  ([a-z0-9_]+/[A-Za-z0-9._~+-]+\.apk)")
+_MOST_OF_SUMS = 64 << 20
+"""Bytes; a package takes about 100 of them."""
+_MOST_OF_SCRIPT = 1 << 20
+_FOR_EVER = "public, max-age=31536000, immutable"
+
+OnProgress = Callable[[str, int, int], None]
+"""As of pakman.publish."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """A package that is to join: its entry in the index, its file, and that file's SHA-256 in hex."""
+
+    stanza: Stanza
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Where a channel is, and which of the packages are new in it (in a plan: would be)."""
+
+    name: str
+    path: str
+    """The key of the repository in the bucket."""
+    url: str
+    """What a line in /etc/apk/repositories names."""
+    install_script_url: str
+    uploaded: tuple[str, ...]
+    """Keys of packages."""
+    skipped: tuple[str, ...]
+    """Those that were there already, with the same bytes."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return this as what `json.dumps` takes."""
+        return asdict(self)
+
+
+Wanted = Mapping[str, Sequence[Addition]]
+"""What is to join, by the architecture whose index names it."""
+
+
+def built(repositories: Iterable[Repository]) -> Wanted:
+    """Return what a build left, for `add`. Raises UsageError where an index is none, or does not name a package."""
+    found: dict[str, list[Addition]] = {}
+    for repository in repositories:
+        named = {file_name(stanza): stanza for stanza in read_index(repository.index).stanzas}
+        found[repository.arch] = [
+            Addition(named[f"{each.name}-{each.version}.apk"], each.path, each.sha256) for each in repository.packages
+        ]
+    return found
+
+
+def refuse(channel: Channel, wanted: Wanted) -> None:
+    """Raise BucketError for what `add` would refuse, before anything is stored; what others do meanwhile aside."""
+    for arch, additions in wanted.items():
+        live = channel.index(arch)
+        _merged(channel, arch, additions, () if live is None else live.stanzas)
+
+
+def plan(channel: Channel, wanted: Wanted) -> Joined:
+    """Return what `add` would come to now; nothing is stored."""
+    there = {key for key, _ in _keyed(channel, wanted) if channel.bucket.head(key) is not None}
+    return _joined(channel, wanted, {key for key, _ in _keyed(channel, wanted)} - there)
+
+
+def add(channel: Channel, wanted: Wanted, package: str, *, on_progress: OnProgress = lambda *_: None) -> Joined:
+    """Let packages join a channel, whose install.sh installs `package`. Raises BucketError.
+
+    The public keys are in the bucket already; `on_progress` is called as `publish` does.
+    """
+    channel.bucket.refuse_without_conditions(channel.path)
+    refuse(channel, wanted)
+    with closing(channel.bucket), workers(channel.bucket.concurrency) as (files, parts):
+        counter = Counter(sum(each.path.stat().st_size for _, each in _keyed(channel, wanted)), on_progress)
+        stored = {
+            key: files.submit(_store, channel, key, each, parts, counter) for key, each in _keyed(channel, wanted)
+        }
+        new = {key for key, each in stored.items() if each.result()}
+    _note_sums(channel, wanted)
+    for arch, additions in wanted.items():
+        channel.edit(arch, partial(_merged, channel, arch, additions))
+    for arch, additions in wanted.items():
+        refresh_latest(channel, arch, {each.stanza.name for each in additions})
+    _write_install_script(channel, package)
+    return _joined(channel, wanted, new)
+
+
+def refresh_latest(channel: Channel, arch: str, names: Collection[str]) -> None:
+    """Make `latest/<arch>/<name>.apk` a copy of the newest version in the index; where there is none, remove it.
+
+    Whoever writes last has looked at the index since, so that of many at the same time the newest one stays.
+    """
+    bucket = channel.bucket
+    while True:
+        live = channel.index(arch)
+        for name in names:
+            key = channel.key("latest", arch, f"{name}.apk")
+            newest = max(
+                (each for each in (live.stanzas if live is not None else ()) if each.name == name),
+                key=lambda each: version.sort_key(each.version),
+                default=None,
+            )
+            notes = bucket.notes(key)
+            if newest is None:
+                if notes is not None:
+                    bucket.delete([key])
+                continue
+            wanted = {"version": newest.version, "checksum": newest.checksum}
+            if notes is None or {each: notes.get(each) for each in wanted} != wanted:
+                bucket.copy(channel.key(arch, file_name(newest)), key, cache_control=MUTABLE, notes=wanted)
+        now = bucket.head(channel.key(arch, INDEX_FILE))
+        if live is None or now is None or now.etag == live.etag:
+            return
+
+
+def _keyed(channel: Channel, wanted: Wanted) -> list[tuple[str, Addition]]:
+    return [
+        (channel.key(arch, file_name(each.stanza)), each) for arch, additions in wanted.items() for each in additions
+    ]
+
+
+def _joined(channel: Channel, wanted: Wanted, new: Collection[str]) -> Joined:
+    keys = [key for key, _ in _keyed(channel, wanted)]
+    return Joined(
+        name=channel.name,
+        path=channel.path,
+        url=channel.bucket.url(channel.path),
+        install_script_url=channel.bucket.url(channel.key(INSTALL_FILE)),
+        uploaded=tuple(key for key in keys if key in new),
+        skipped=tuple(key for key in keys if key not in new),
+    )
+
+
+def _store(channel: Channel, key: str, addition: Addition, parts: Executor, counter: Counter) -> bool:
+    """Store a package; return whether it is new."""
+    found = content.announced(addition.path, addition.sha256)
+    there = channel.bucket.head(key)
+    if there is not None:
+        outcome = "same" if channel.bucket.holds(key, found, there) else "different"
+    else:
+        outcome = channel.bucket.put_new(
+            key,
+            found,
+            content_type="application/octet-stream",
+            cache_control=_FOR_EVER,
+            parts=parts,
+            on_bytes=lambda count: counter.add(f"{channel.name}: {file_name(addition.stanza)}", count),
+        )
+        if found.parts > 1:
+            channel.bucket.abort_left_behind(key, {key})
+    if outcome == "different":
+        raise _refusal(channel, key)
+    return outcome == "stored"
+
+
+def _merged(
+    channel: Channel, arch: str, additions: Sequence[Addition], stanzas: tuple[Stanza, ...]
+) -> tuple[Stanza, ...]:
+    there = {file_name(each): each for each in stanzas}
+    new = []
+    for each in additions:
+        name = file_name(each.stanza)
+        if name not in there:
+            new.append(each.stanza)
+        elif there[name].checksum != each.stanza.checksum:
+            raise _refusal(channel, channel.key(arch, name))
+    return (*stanzas, *new)
+
+
+def _refusal(channel: Channel, key: str) -> BucketError:
+    return BucketError(
+        f"{key} is in s3://{channel.bucket.location.name} already, with other bytes: nothing was overwritten",
+        hint="a channel has one package of a version: give this one another (--package-version, --package-release)",
+    )
+
+
+def _note_sums(channel: Channel, wanted: Wanted) -> None:
+    ours = {f"{arch}/{file_name(each.stanza)}": each.sha256 for arch, all_ in wanted.items() for each in all_}
+    edit_sums(channel, lambda sums: {**sums, **ours})
+
+
+def edit_sums(channel: Channel, change: Callable[[dict[str, str]], Mapping[str, str]]) -> None:
+    """Replace SHA256SUMS by what `change` makes of it: SHA-256 in hex by `<arch>/<file>`."""
+
+    def body(held: Held | None) -> bytes:
+        sums = change(read_sums(held))
+        return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode()
+
+    channel.rewrite(channel.key(SUMS_FILE), body, _MOST_OF_SUMS, content_type="text/plain; charset=utf-8")
+
+
+def read_sums(held: Held | None) -> dict[str, str]:
+    """Return what SHA256SUMS says, SHA-256 in hex by `<arch>/<file>`; lines of any other form are passed over."""
+    lines = [] if held is None else held.body.decode("utf-8", "replace").splitlines()
+    return {match[2]: match[1] for match in map(_SUM.fullmatch, lines) if match is not None}
+
+
+def _write_install_script(channel: Channel, package: str) -> None:
+    bucket = channel.bucket
+    keys = [
+        PublicKeyAt(
+            name=key.name,
+            url=bucket.url(bucket.location.key("keys", key.name)),
+            sha256=hashlib.sha256(key.public_pem).hexdigest(),
+        )
+        for key in channel.keys
+    ]
+    script = install_script.render(package=package, keys=keys, repository_url=bucket.url(channel.path))
+    channel.rewrite(
+        channel.key(INSTALL_FILE), lambda _: script, _MOST_OF_SCRIPT, content_type="text/x-shellscript; charset=utf-8"
+    )

@@ -1,0 +1,246 @@
+"""A channel grows with every push, whoever else pushes, and the real apk installs and upgrades from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pakman import cli
+from pakman.bucket import Bucket, Location
+from pakman.channels import Channel, adding
+from pakman.signing import SigningKey
+from tests.integration.conftest import AlpineRoot
+from tests.packages import key as key_called
+from tests.proxy import Answer, Request, proxy
+from tests.repositories import signed_repository
+from tests.servers import S3Server
+
+pytestmark = pytest.mark.s3
+
+ARCH = platform.machine()
+KEY = "acme-notes.rsa.pub"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A prefix of its own in the server's one bucket."""
+
+    server: S3Server
+    location: Location
+    client: Any
+
+    @property
+    def bucket(self) -> Bucket:
+        """A newly opened bucket."""
+        return Bucket(self.location, env=self.server.env)
+
+    def channel(self, name: str = "stable", *, key: SigningKey | None = None) -> Channel:
+        """A newly opened channel."""
+        return Channel(self.bucket, name, [key or key_called(KEY)])
+
+    def objects(self) -> dict[str, bytes]:
+        """All that is there, by the key without the prefix."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.location.name, Prefix=f"{self.location.prefix}/"
+        )
+        keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
+        return {
+            key.removeprefix(f"{self.location.prefix}/"): bytes(
+                self.client.get_object(Bucket=self.location.name, Key=key)["Body"].read()
+            )
+            for key in keys
+        }
+
+    def versions(self, name: str = "stable", arch: str = ARCH) -> list[str]:
+        """What the index has, each as NAME-VERSION."""
+        live = self.channel(name).index(arch)
+        return [] if live is None else [f"{each.name}-{each.version}" for each in live.stanzas]
+
+
+@pytest.fixture(scope="module")
+def client(s3_server: S3Server) -> Any:
+    """Another client than ours."""
+    client = s3_server.client()
+    client.create_bucket(Bucket="channels")
+    return client
+
+
+@pytest.fixture
+def store(s3_server: S3Server, client: Any) -> Store:
+    """Room for one test."""
+    return Store(s3_server, Location("channels", f"t{uuid.uuid4().hex[:12]}"), client)
+
+
+@pytest.fixture
+def push(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """`pakman push DIR` with the rest of the command line; returns the exit code, stdout and stderr."""
+    for name, value in store.server.env.items():
+        monkeypatch.setenv(name, value)
+    private = tmp_path / "key.pem"
+    private.write_bytes(pem(key_called(KEY)))
+
+    def run(directory: Path, *words: str, key: Path | None = private) -> tuple[int, str, str]:
+        flags = [] if key is None else ["--signing-key", str(key)]
+        code = cli.main(["push", str(directory), "--bucket", str(store.location), *flags, *words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def pem(key: SigningKey) -> bytes:
+    """Return a private key's file."""
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    return key._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+Push = Callable[..., tuple[int, str, str]]
+
+
+def test_every_push_adds_to_the_channel(store: Store, push: Push, tmp_path: Path, alpine_root: AlpineRoot) -> None:
+    sums: dict[str, str] = {}
+    for number, version in enumerate(("1.0.0-r0", "1.10.0-r0", "1.9.0-r0")):
+        built = signed_repository(
+            tmp_path / version, version, arch=ARCH, commit=f"{number:040x}", names=("notes", "notes-openrc")
+        )
+        assert push(tmp_path / version, "--channel", "stable")[0] == 0
+        sums |= {f"{ARCH}/{each.path.name}": each.sha256 for each in built.packages}
+    channel = {
+        name.removeprefix("channels/stable/"): body
+        for name, body in store.objects().items()
+        if name.startswith("channels/")
+    }
+    assert set(channel) == {
+        *sums,
+        f"{ARCH}/APKINDEX.tar.gz",
+        f"latest/{ARCH}/notes.apk",
+        f"latest/{ARCH}/notes-openrc.apk",
+        "SHA256SUMS",
+        "install.sh",
+    }
+    assert {name: hashlib.sha256(channel[name]).hexdigest() for name in sums} == sums
+    assert channel["SHA256SUMS"].decode() == "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
+    assert channel[f"latest/{ARCH}/notes.apk"] == channel[f"{ARCH}/notes-1.10.0-r0.apk"], "1.9.0 came last"
+    before = store.objects()
+    assert push(tmp_path / "1.9.0-r0", "--channel", "stable")[0] == 0
+    assert store.objects() == before
+
+    url = f"{store.server.endpoint}/channels/{store.location.prefix}/channels/stable"
+    alpine_root.sh(f"wget -qO- {url}/install.sh | sh")
+    found = alpine_root.sh("apk search --exact --all notes; cat /usr/share/notes/version")
+    assert sorted(found.split()) == ["1.10.0-r0", "notes-1.0.0-r0", "notes-1.10.0-r0", "notes-1.9.0-r0"]
+
+
+def test_what_went_where_is_told(store: Store, push: Push, tmp_path: Path) -> None:
+    signed_repository(tmp_path / "built", arch=ARCH)
+    code, out, _ = push(tmp_path / "built", "--channel", "stable", "--dry-run")
+    assert code == 0
+    assert store.objects() == {}
+    code, out, _ = push(tmp_path / "built", "--channel", "stable")
+    assert code == 0
+    url = f"{store.server.endpoint}/channels/{store.location.prefix}/channels/stable"
+    assert f"wget -qO- {url}/install.sh | sh\n" in out
+    code, out, _ = push(tmp_path / "built", "--channel", "stable", "--format", "json")
+    assert json.loads(out)["channel"] == {
+        "name": "stable",
+        "path": f"{store.location.prefix}/channels/stable",
+        "url": url,
+        "install_script_url": f"{url}/install.sh",
+        "uploaded": [],
+        "skipped": [f"{store.location.prefix}/channels/stable/{ARCH}/notes-1.0.0-r0.apk"],
+    }
+
+
+def test_another_project_s_channel_is_left_alone(store: Store, push: Push, tmp_path: Path) -> None:
+    other = key_called("acme-shop.rsa.pub")
+    theirs = signed_repository(tmp_path / "theirs", arch=ARCH, names=("shop",), key=other)
+    adding.add(store.channel(key=other), adding.built([theirs]), "shop")
+    signed_repository(tmp_path / "ours", arch=ARCH)
+    before = store.objects()
+    code, _, err = push(tmp_path / "ours", "--channel", "stable")
+    assert code == 6
+    assert "is signed by acme-shop.rsa.pub, not by acme-notes.rsa.pub" in err
+    assert "a channel belongs to one project" in err
+    assert store.objects() == before
+
+
+def test_a_version_has_one_package(store: Store, push: Push, tmp_path: Path) -> None:
+    signed_repository(tmp_path / "one", arch=ARCH, commit="1" * 40)
+    signed_repository(tmp_path / "two", arch=ARCH, commit="2" * 40)
+    assert push(tmp_path / "one", "--channel", "stable")[0] == 0
+    before = store.objects()
+    code, _, err = push(tmp_path / "two", "--channel", "stable")
+    assert code == 6
+    assert "notes-1.0.0-r0.apk" in err
+    assert "--package-version, --package-release" in err
+    assert store.objects() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [("Stable", 2, "cannot be a channel's name"), ("../x", 2, "cannot be"), ("x" * 64, 2, "cannot be")],
+)
+def test_a_channel_has_a_name(push: Push, tmp_path: Path, name: str, code: int, message: str) -> None:
+    signed_repository(tmp_path / "built", arch=ARCH)
+    found, _, err = push(tmp_path / "built", "--channel", name)
+    assert found == code
+    assert message in err
+
+
+def test_the_key_that_signs_is_that_of_the_packages(store: Store, push: Push, tmp_path: Path) -> None:
+    signed_repository(tmp_path / "built", arch=ARCH)
+    code, _, err = push(tmp_path / "built", "--channel", "stable", key=None)
+    assert code == 5
+    assert "--channel needs the signing key" in err
+    (tmp_path / "another.pem").write_bytes(pem(key_called("another.rsa.pub")))
+    code, _, err = push(tmp_path / "built", "--channel", "stable", key=tmp_path / "another.pem")
+    assert code == 5
+    assert "is not the one that" in err
+    assert store.objects() == {}
+
+
+def test_a_server_without_conditions_has_no_channels(
+    store: Store, push: Push, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed_repository(tmp_path / "built", arch=ARCH)
+
+    def after(request: Request, answer: Answer) -> Answer:
+        is_meant = any(name.lower() == "if-match" for name in request.headers)
+        return Answer(200, headers={"ETag": '"0"'}) if is_meant and answer.status == 412 else answer
+
+    with proxy(store.server.endpoint, after=after) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        code, _, err = push(tmp_path / "built", "--channel", "stable")
+    assert code == 6
+    assert "does not heed the conditions of a write" in err
+    assert store.objects() == {}
+
+
+def test_of_two_that_are_newest_at_the_same_time_the_newer_one_stays(store: Store, tmp_path: Path) -> None:
+    older = signed_repository(tmp_path / "older", "1.0.0-r0", arch=ARCH, commit="1" * 40)
+    newer = signed_repository(tmp_path / "newer", "2.0.0-r0", arch=ARCH, commit="2" * 40)
+    pushed: list[bool] = []
+
+    def before(request: Request) -> None:
+        is_copy = any(name.lower() == "x-amz-copy-source" for name in request.headers)
+        if is_copy and "/latest/" in request.path and not pushed:
+            pushed.append(True)
+            adding.add(store.channel(), adding.built([newer]), "notes")
+
+    with proxy(store.server.endpoint, before=before) as endpoint:
+        bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
+        adding.add(Channel(bucket, "stable", [key_called(KEY)]), adding.built([older]), "notes")
+    assert pushed
+    found = store.objects()
+    assert found[f"channels/stable/latest/{ARCH}/notes.apk"] == newer.packages[0].path.read_bytes()
+    assert store.versions() == ["notes-1.0.0-r0", "notes-2.0.0-r0"]
