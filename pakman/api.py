@@ -1,4 +1,4 @@
-"""Asking a service that answers in JSON: time-outs, an answer's end in bytes and seconds, tries, no redirects."""
+"""Asking a service over HTTP: time-outs, an answer's end in bytes and seconds, tries, no redirects."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class Answer:
 
     status: int
     content: Any
+    body: bytes = b""
     location: str = ""
     retry_after: str = ""
 
@@ -82,7 +83,11 @@ class Api:
         return self.error(f"answers with {what}", hint=self._is_it)
 
     def ask(self, method: str, path: str, content: object, headers: Mapping[str, str]) -> Answer:
-        """Return the answer to a request that may be repeated; `content` becomes JSON, None is nothing.
+        """Return the answer to a request that may be repeated; `content` becomes JSON, None is nothing."""
+        return self.send(method, path, None if content is None else _encoded(content), headers)
+
+    def send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        """Return the answer to a request that may be repeated, whose body, where it has one, is JSON.
 
         Where none comes to its end, or the server cannot do it just then (429, 5xx), it is asked again.
         """
@@ -90,7 +95,7 @@ class Api:
             is_last = attempt == self._patience.attempts
             asked = ""
             try:
-                answer = self._once(method, path, content, headers)
+                answer = self._once(method, path, body, headers)
             except _SilentError as error:
                 if is_last:
                     raise self.error(f"cannot be reached: {error}", hint=_LATER) from error
@@ -112,8 +117,7 @@ class Api:
         self._on_wait(f"{self.address}: {why}; asked again in {seconds:.1f} s")
         time.sleep(seconds)
 
-    def _once(self, method: str, path: str, content: object, headers: Mapping[str, str]) -> Answer:
-        body = None if content is None else _encoded(content)
+    def _once(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         sent = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "pakman", **headers}
         if body is not None:
             sent["content-type"] = "application/json"
@@ -141,6 +145,7 @@ class Api:
                 return Answer(
                     answer.status_code,
                     _decoded(bytes(said)),
+                    bytes(said),
                     answer.headers.get("location", ""),
                     answer.headers.get("retry-after", ""),
                 )
@@ -162,12 +167,12 @@ class Api:
                 ) from error
             raise _SilentError("the connection broke, or there is none") from error
 
-    def refusal(self, answer: Answer) -> DeploymentError:
-        """Return what to say of a status that means nothing particular."""
+    def refusal(self, answer: Answer, *, kept: str = "token") -> DeploymentError:
+        """Return what to say of a status that means nothing particular; `kept` is what a redirect would like to get."""
         status = answer.status
         if 300 <= status < 400:
             return self.error(
-                f"sends us elsewhere ({_host(answer.location)}), and no token is taken there",
+                f"sends us elsewhere ({_host(answer.location)}), and no {kept} is taken there",
                 hint=f"give the service's own address as {self._source}",
             )
         if _may_pass(status):
@@ -201,7 +206,7 @@ _MOST = 1 << 20
 _LATER = "run it again later: what has been shipped is kept, and nothing is deployed twice"
 
 
-def address(text: str, source: str) -> str:
+def address(text: str, source: str, *, at_stake: str = "tokens") -> str:
     """Return what `source` names as https://host[:port][/path]; http is for this machine alone. Raises UsageError."""
     try:
         parts = urlsplit(text)
@@ -214,7 +219,7 @@ def address(text: str, source: str) -> str:
         raise UsageError(f"{source} is {shown!r}, which is no address", hint="write it as https://example.com")
     if parts.scheme == "http" and host not in ("localhost", "127.0.0.1", "::1"):
         raise UsageError(
-            f"{source} is {text[:100]!r}: whoever is on the way would read the tokens",
+            f"{source} is {text[:100]!r}: whoever is on the way would read the {at_stake}",
             hint=f"write it as https://{parts.netloc}",
         )
     return text.rstrip("/")

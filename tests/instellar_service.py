@@ -8,10 +8,10 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from tests.servers import S3Server
@@ -30,6 +30,7 @@ class Asked:
     """By name in lower case."""
     content: Any
     """What its JSON holds; None where it has no body."""
+    body: bytes = b""
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -151,6 +152,8 @@ class Service:
                 self.breaches.append(f"{asked}: {name}")
 
 
+_JSON = {"content-type": "application/json"}
+_Served = TypeVar("_Served", bound=Service)
 _OPTIONAL = {"stack", "sizes", "plans", "page"}
 
 
@@ -177,10 +180,23 @@ def storage_of(server: S3Server, bucket: str) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def running_service(storage: Mapping[str, Any] | None = None) -> Iterator[Service]:
+@dataclass
+class Receiver(Service):
+    """Somebody who wants to know of releases; `storage` is of no meaning here."""
+
+    def answer(self, asked: Asked) -> tuple[int, Any]:
+        """Take whatever comes: what it is, is for the test to see."""
+        return 204, None
+
+
+def running_service(storage: Mapping[str, Any] | None = None) -> AbstractContextManager[Service]:
     """Start the service on a loopback port; at the end nothing may have been asked against its contract."""
-    service = Service(storage or {})
+    return running(Service(storage or {}))
+
+
+@contextmanager
+def running(service: _Served) -> Iterator[_Served]:
+    """Start something that answers on a loopback port; at the end nothing may have been asked against its contract."""
     lock = threading.Lock()
     ends = threading.Event()
 
@@ -195,14 +211,14 @@ def running_service(storage: Mapping[str, Any] | None = None) -> Iterator[Servic
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             content = json.loads(body) if body else None
-            asked = Asked(self.command, self.path, headers, content)
+            asked = Asked(self.command, self.path, headers, content, body)
             with lock:
                 service.asked.append(asked)
             fault = service.before(asked)
             with lock:
                 status, said = service.answer(asked) if fault is None or fault.after else (0, None)
             if fault is None:
-                fault = Fault(status, json.dumps(said).encode(), {"content-type": "application/json"})
+                fault = Fault(status, b"" if status == 204 else json.dumps(said).encode(), _JSON)
             self._send(fault)
 
         def _send(self, fault: Fault) -> None:

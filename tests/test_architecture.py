@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "command", "git", "detection", "scratch", "github", "inputs", "event", "trace", "signing", "snapshot",
         "buildroots", "runroots", "builders", "bucket", "download", "indexes", "inspect", "previous", "progress",
-        "api", "archive", "install_script", "instellar",
+        "api", "archive", "install_script", "instellar", "notify",
     ),
     (
         "build", "channels", "checks", "test", "test_report", "deploy", "generate", "online", "publish", "outputs",
