@@ -113,7 +113,8 @@ def test_an_example_comes_from_its_repository_into_a_clean_alpine(
     tmp_path: Path,
 ) -> None:
     made = make_job({}, copied=EXAMPLES / example)
-    step = made.step({**shipping, "log-level": "debug"}, env={"GITHUB_REPOSITORY": f"acme/{example}"})
+    inputs = {**shipping, "channel": "stable", "log-level": "debug"}
+    step = made.step(inputs, env={"GITHUB_REPOSITORY": f"acme/{example}"})
     assert step.status == 0, step.log
     assert (f">>> {example}: Entering fakeroot" in step.log) == bool(abuild_image)
     assert not containers(step), "the action's own container is the release that is built for"
@@ -121,6 +122,7 @@ def test_an_example_comes_from_its_repository_into_a_clean_alpine(
     outputs = step.outputs
     assert (outputs["name"], outputs["version"], outputs["skipped"]) == (example, "1.0.0-r7", "")
     assert outputs["repository-url"] in step.summary
+    assert f"wget -qO- {outputs['channel-url']}/install.sh | sh" in step.summary
     # Paths are the runner's, below its workspace.
     for package in json.loads(outputs["packages"]):
         file = made.workspace / outputs["package-dir"] / package["file"]
@@ -131,7 +133,7 @@ def test_an_example_comes_from_its_repository_into_a_clean_alpine(
         assert secret not in re.sub("^::add-mask::.*$", "", step.log, flags=re.MULTILINE)
         assert secret in " ".join(step.commands("add-mask"))
     with running_machine(alpine_pristine, tmp_path / "machine") as machine:
-        demo.trust(machine, dict(outputs))
+        demo.trust(machine, {**outputs, "repository-url": outputs["channel-url"]})
         # nginx, which a site wants, is not in this root; the rest of the package does without.
         machine.sh(f"apk add --quiet {'--force-broken-world ' if example == 'hello-static' else ''}{example}")
         assert machine.sh(f"apk info {example}")
