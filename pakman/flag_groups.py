@@ -172,7 +172,26 @@ def bucket(
         help="where machines read the bucket's top, e.g. https://cdn.example.com (default: as it is written to)",
     )
     group.add_argument(
+        "--concurrency",
+        metavar="N",
+        type=concurrency,
+        default=16,
+        help="how many files are on their way to the bucket at the same time, from 1 to 64 (default: 16)",
+    )
+    group.add_argument(
         "--dry-run", action="store_true", help="ship and deploy nothing, and say what would have been stored where"
+    )
+
+
+def concurrency(text: str) -> int:
+    """Return how many files may travel at the same time; raise UsageError for what is no such number."""
+    if text.isascii() and text.isdecimal() and len(text) <= 2 and 1 <= int(text) <= 64:
+        return int(text)
+    from pakman.errors import UsageError
+
+    raise UsageError(
+        f"--concurrency: expected a number from 1 to 64, but got {text[:60]!r}",
+        hint="leave it out for the usual 16",
     )
 
 

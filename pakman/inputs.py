@@ -192,7 +192,7 @@ def _is_true(name: str, value: str) -> bool:
 NAMES = (
     "command", "config", "working-directory", "stack", "package-version", "package-release", "project", "architectures",
     "signing-key", "bucket", "prefix", "channel", "endpoint-url", "region", "access-key-id", "secret-access-key",
-    "session-token", "addressing-style", "public-url", "instellar-endpoint", "instellar-package-token",
+    "session-token", "addressing-style", "public-url", "concurrency", "instellar-endpoint", "instellar-package-token",
     "instellar-auth-token", "ref", "sha", "build-root", "builder", "test", "run-root", "cache-dir", "dry-run",
     "log-level",
 )  # fmt: skip

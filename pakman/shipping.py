@@ -189,6 +189,7 @@ def bucket_for(args: argparse.Namespace, env: Env) -> Bucket:
         region=args.region,
         addressing=args.addressing_style,
         public_url=args.public_url,
+        concurrency=args.concurrency,
         env=env,
     )
 

@@ -69,7 +69,7 @@ def test_inputs_are_flags(given: dict[str, str], expected: str) -> None:
 def test_every_command_line_is_one_that_the_parser_takes() -> None:
     values = dict.fromkeys(inputs.NAMES, "x") | {
         "architectures": "x86_64 aarch64", "addressing-style": "path", "build-root": "sandbox", "builder": "embedded",
-        "dry-run": "true", "log-level": "debug", "test": "false", "run-root": "sandbox",
+        "concurrency": "4", "dry-run": "true", "log-level": "debug", "test": "false", "run-root": "sandbox",
     }  # fmt: skip
     for command in inputs.COMMANDS:
         args = arguments.parser().parse_args(inputs.command_line(values | {"command": command}))
@@ -91,6 +91,10 @@ def test_every_command_line_is_one_that_the_parser_takes() -> None:
             "the input architectures: expected Alpine's names (e.g. x86_64, aarch64), but got 'amd'",
         ),
         ({"command": "push"}, "an input is missing: bucket"),
+        *(
+            ({"concurrency": text}, f"the input concurrency: expected a number from 1 to 64, but got {text!r}")
+            for text in ("0", "65", "-1", "many", "1e1", "1000", "²", "4.0")
+        ),
     ],
 )  # fmt: skip
 def test_a_value_that_is_none_says_what_was_expected(given: dict[str, str], sentence: str) -> None:

@@ -45,6 +45,7 @@ def open_bucket(
     region: str | None,
     addressing: Addressing = "auto",
     public_url: str | None = None,
+    concurrency: int = 16,
     env: Mapping[str, str],
 ) -> Bucket:
     """Return the bucket that `s3://NAME[/PREFIX]` names; nothing is asked of the server yet. Raises UsageError.
@@ -57,6 +58,7 @@ def open_bucket(
         region=region,
         addressing=addressing,
         public_url=None if public_url is None else public_address(public_url),
+        concurrency=concurrency,
         env=env,
     )
 

@@ -33,7 +33,7 @@ def workers(count: int) -> Iterator[tuple[Executor, Executor]]:
 
     When this is left by an exception (an interrupt included), what has not begun does not begin.
     """
-    with ThreadPoolExecutor(count) as files, ThreadPoolExecutor(max(2, count // 4)) as parts:
+    with ThreadPoolExecutor(count) as files, ThreadPoolExecutor(max(min(count, 2), count // 4)) as parts:
         try:
             yield files, parts
         except BaseException:
