@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs a package on an Alpine machine, and upgrades it where it is installed already. What it adds to /etc/apk, public
-# keys whose digests it knows and a line of the repositories, is gone again where anything fails.
+# Installs a package on an Alpine machine, and upgrades it where it is installed already. What it adds to /etc/apk (public
+# keys whose digests it knows, a line of the repositories, the package's name) is gone again where anything fails.
 
 keys=/etc/apk/keys
 repositories=/etc/apk/repositories
@@ -86,12 +86,21 @@ remove_line() {
 # Gives the repositories the content of a file: all of it, or none.
 rewrite() {
 	file=$(readlink -f "$repositories")
-	if ! cp -p "$file" "$file.new" || ! cat "$1" >"$file.new"; then
-		rm -f "$file.new"
-		return 1
-	fi
+	new=$file.install.sh
+	cp -p "$file" "$new" && cat "$1" >"$new" || return
 	# Where the file is mounted from elsewhere, as in a container, no other takes its place.
-	mv "$file.new" "$file" 2>/dev/null || { rm -f "$file.new" && cat "$1" >"$file"; }
+	mv "$new" "$file" 2>/dev/null || cat "$1" >"$file"
+}
+
+# Sets $wish to what the machine's user wants of the package already: maybe a version, or one from a tagged repository.
+read_wish() {
+	wish=''
+	tr -s '[:blank:]' '\n' </etc/apk/world >"$scratch/world"
+	while IFS= read -r word || [ -n "$word" ]; do
+		case $word in
+		"$package" | "$package"[@=\<\>~]*) wish=$word ;;
+		esac
+	done <"$scratch/world"
 }
 
 leave() {
@@ -100,16 +109,21 @@ leave() {
 		remove_line || say "the line $repository could not be taken out of $repositories again: remove it"
 	fi
 	[ -z "$had_none" ] || [ -s "$repositories" ] || rm -f "$repositories"
+	if [ -n "$asked" ]; then
+		# A name that stays in the world and is in no repository keeps apk from installing anything at all.
+		read_wish
+		[ -z "$wish" ] || apk del --no-network "$package" 9<&- || say "$package could not be removed: 'apk del $package'"
+	fi
 	for name in $added_keys; do
 		rm -f "$keys/.$name" "$keys/$name"
 	done
-	rm -rf "$scratch"
+	rm -rf "$new" "$scratch"
 }
 
 main() {
 	package=shop
 	repository=https://bucket.example/shop/channels/stable
-	scratch='' fetched_keys='' added_keys='' added_line='' had_none='' tag=''
+	scratch='' new='' fetched_keys='' added_keys='' added_line='' had_none='' tag='' asked=''
 	if [ ! -f /etc/alpine-release ] || ! command -v apk >/dev/null; then
 		fail "$package is a package for Alpine Linux, which this machine does not run"
 	fi
@@ -144,11 +158,24 @@ main() {
 	for name in $fetched_keys; do
 		add_key "$name" || fail "the key $keys/$name could not be written"
 	done
+	# By itself: apk would pass over an index that it cannot trust, and be content with what is installed.
+	printf '%s\n' "$repository" >"$scratch/repository"
+	apk update --repositories-file "$scratch/repository" >/dev/null 9<&- || {
+		status=$?
+		say "apk cannot use $repository"
+		exit "$status"
+	}
 	is_listed || add_line || fail "the repository could not be added to $repositories"
+	read_wish
+	[ -n "$wish" ] || asked=yes
 	# From here on it is apk's end that counts: what it had done when a signal came stays done.
 	trap : HUP INT TERM
-	apk add --update-cache --upgrade "$package$tag" 9<&- || exit
-	added_keys='' added_line=''
+	apk add --update-cache --upgrade "${wish:-$package$tag}" 9<&- || {
+		status=$?
+		[ -n "$asked" ] || say "once that is mended, run this again; or 'apk fix $package', where a script of the package failed"
+		exit "$status"
+	}
+	added_keys='' added_line='' asked=''
 }
 
 main
