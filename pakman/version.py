@@ -30,11 +30,15 @@ _ONE_LETTER = re.compile(r"[a-z]")
 _SUFFIX = re.compile(r"_([a-z]+)([0-9]*)")
 _COMMIT = re.compile(r"~([0-9a-f]+)")
 _REVISION = re.compile(r"-r([0-9]+)")
+_VALID = re.compile(
+    rf"[0-9]+(?:\.[0-9]+)*[a-z]?(?:_(?:{'|'.join(_BEFORE + _AFTER)})[0-9]*)*(?:~[0-9a-f]+)?(?:-r[0-9]+)?"
+)
+"""All of it in one step: an index has fifty thousand versions."""
 
 
 def is_valid(text: str) -> bool:
     """Say whether apk takes this as a package's version; `-rN` may be there or not."""
-    return sort_key(text)[-1][0] == _END
+    return _VALID.fullmatch(text) is not None
 
 
 def is_valid_pkgver(text: str) -> bool:

@@ -132,7 +132,7 @@ def entry(name: bytes, content: bytes) -> bytes:
         (gzip.compress(entry(b"APKINDEX", STANZA)) * 2, "something behind the index"),
         (gzip.compress(entry(b"APKINDEX", STANZA) * 2), "it holds APKINDEX twice"),
         (gzip.compress(entry(b"APKINDEX", STANZA.replace(b"P:a", b"p:a"))), r"number 1 in it has no name \(P:\)"),
-        (gzip.compress(entry(b"APKINDEX", STANZA + b"\nP:b\nC:Q1\nV:\n")), r"number 2 in it has no version \(V:\)"),
+        (gzip.compress(entry(b"APKINDEX", STANZA + b"\nP:b\nC:Q1\nv:1\n")), r"number 2 in it has no version \(V:\)"),
         (gzip.compress(entry(b"APKINDEX", STANZA + b"\nP:b\nV:1\n")), r"number 2 in it has no checksum \(C:\)"),
         (gzip.compress(b"x" * 600), "no tar header"),
     ],

@@ -96,6 +96,8 @@ def test_the_scanner_takes_what_the_grammar_says(text: str) -> None:
     # apk-package(5), as one expression.
     grammar = r"[0-9]+(\.[0-9]+)*[a-z]?(_(alpha|beta|pre|rc|cvs|svn|git|hg|p)[0-9]*)*(~[0-9a-f]+)?(-r[0-9]+)?"
     assert version.is_valid(text) == bool(re.fullmatch(grammar, text))
+    # The order knows it, too: the last part of what sorts is the end, or what is wrong.
+    assert version.is_valid(text) == (version.sort_key(text)[-1] == version.sort_key("1")[-1])
 
 
 @given(relatives(3))

@@ -29,7 +29,7 @@ _MAX_INDEX = 128 << 20
 """Bytes that it inflates to; of Alpine's largest 10 MB."""
 _MAX_STANZA = 1 << 20
 """Bytes of one package in it; apk's own buffer for a line of it has 128 KB."""
-_REQUIRED = {"P": "name", "V": "version", "C": "checksum"}
+_REQUIRED = {"\nP:": "name (P:)", "\nV:": "version (V:)", "\nC:": "checksum (C:)"}
 """Without one of these apk refuses the whole index, or could not tell one build from another."""
 _TIME_DIGITS = 10
 """More seconds since 1970 do not fit into a tar header."""
@@ -109,8 +109,10 @@ def write_stanzas(path: Path, stanzas: Iterable[Stanza], keys: Sequence[Signer],
         out.write(content)
 
 
-def signed(stanzas: Iterable[Stanza], keys: Sequence[Signer], description: str) -> bytes:
+def signed(stanzas: Iterable[Stanza], keys: Sequence[Signer], description: str, threads: int = 1) -> bytes:
     """Return a signed index, sorted by name, version and checksum; the same stanzas are the same bytes.
+
+    As they are for any number of `threads`, which compress it.
 
     Raises BuildError where the description is too long for apk, or there is more than `read_index` takes.
     """
@@ -120,7 +122,7 @@ def signed(stanzas: Iterable[Stanza], keys: Sequence[Signer], description: str) 
             hint="shorten it",
         )
     ordered = sorted(set(stanzas), key=lambda each: (each.name, each.version, each.checksum))
-    index = b"".join(compressed(_archive(ordered, description)))
+    index = b"".join(compressed(_archive(ordered, description), threads))
     return signature_segment(keys, index) + index
 
 
@@ -201,11 +203,11 @@ def _stanzas(size: int, content: Iterable[bytes]) -> Iterator[Stanza]:
         number += 1
         if number > MAX_STANZAS:
             raise tar.TarError(f"it lists more than {MAX_STANZAS} packages")
-        stanza = Stanza(f"{stripped}\n")
-        for letter, field in _REQUIRED.items():
-            if not stanza.field(letter):
-                raise tar.TarError(f"package number {number} in it has no {field} ({letter}:)")
-        yield stanza
+        lines = f"\n{stripped}\n"
+        for mark, field in _REQUIRED.items():
+            if mark not in lines:
+                raise tar.TarError(f"package number {number} in it has no {field}")
+        yield Stanza(lines[1:])
 
 
 def _between_blank_lines(content: Iterable[bytes]) -> Iterator[bytes]:

@@ -11,12 +11,14 @@ A channel belongs to one project: its indexes are signed with that project's key
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import product
 
 from pakman import version
 from pakman.apk.index import MAX_FILE, Index, Stanza, parse_index, signed
@@ -30,6 +32,7 @@ from pakman.signing import PublicKey, SigningKey
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _PACKAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _CHECKSUM = re.compile(r"Q1[A-Za-z0-9+/]{27}=")
+_SIZE = re.compile(r"[0-9]{1,15}")
 
 MUTABLE = "no-cache"
 _ATTEMPTS = 200
@@ -40,7 +43,7 @@ _LONGEST_WAIT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What an index in the bucket said at one moment; `etag` and `modified` as in Held."""
+    """What an index in the bucket said at one moment, in any order; `etag` and `modified` as in Held."""
 
     stanzas: tuple[Stanza, ...]
     etag: str
@@ -98,17 +101,21 @@ class Channel:
         nothing. Raises BucketError as `index` does, and whatever `change` raises.
         """
 
+        wanted: tuple[Stanza, ...] = ()
+
         def body(held: Held | None) -> bytes:
+            nonlocal wanted
             live = () if held is None else read_trusted(held, where, arch, self._trusted)
             wanted = tuple(change(live))
             if held is not None and set(wanted) == set(live):
                 return held.body
-            return signed(wanted, self.keys, self.name)
+            # A large index is most of the work.
+            return signed(wanted, self.keys, self.name, threads=len(os.sched_getaffinity(0)))
 
         key = self.key(arch, INDEX_FILE)
         where = f"{key} in {self.bucket.location}"
         held = self.rewrite(key, body, MAX_FILE, content_type="application/octet-stream")
-        return Live(read_trusted(held, where, arch, self._trusted), held.etag, held.modified)
+        return Live(wanted, held.etag, held.modified)
 
     def rewrite(self, key: str, change: Callable[[Held | None], bytes], most: int, *, content_type: str) -> Held:
         """Replace an object by what `change` makes of it, and return what is there then.
@@ -149,8 +156,7 @@ def read_trusted(held: Held, where: str, arch: str, trusted: Sequence[PublicKey]
             "nothing is merged into what another key vouches for",
             hint="a channel belongs to one project and its key: push with another --channel, or another --prefix",
         )
-    for stanza in index.stanzas:
-        _refuse_stanza(stanza, arch, where)
+    _refuse_entries(index.stanzas, arch, where)
     return index.stanzas
 
 
@@ -158,13 +164,17 @@ def _signers(index: Index) -> str:
     return " and ".join(sorted({each.key_name[:80] for each in index.signatures})) or "nobody"
 
 
-def _refuse_stanza(stanza: Stanza, arch: str, where: str) -> None:
+def _refuse_entries(stanzas: Iterable[Stanza], arch: str, where: str) -> None:
     """What an index names becomes keys of objects and files: a key may have been in wrong hands."""
-    fields = {"P": _PACKAGE.fullmatch(stanza.name), "V": version.is_valid(stanza.version)}
-    fields |= {"A": stanza.field("A") == arch, "C": _CHECKSUM.fullmatch(stanza.checksum)}
-    fields |= {"S": re.fullmatch(r"[0-9]{1,15}", stanza.field("S"))}
-    for letter, is_right in fields.items():
-        if not is_right:
+    grammar: dict[str, Callable[[str], object]] = {
+        "P": _PACKAGE.fullmatch,
+        "V": version.is_valid,
+        "A": arch.__eq__,
+        "C": _CHECKSUM.fullmatch,
+        "S": _SIZE.fullmatch,
+    }
+    for stanza, (letter, fits) in product(stanzas, grammar.items()):
+        if not fits(stanza.field(letter)):
             raise BucketError(
                 f"{where} has an entry that no package of {arch} can have: {letter}:{stanza.field(letter)[:80]!r}",
                 hint="it is not of pakman's making: remove it, and push what the channel should have again",
