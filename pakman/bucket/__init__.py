@@ -152,14 +152,22 @@ class Bucket:
                 return None
         return found
 
-    def folders(self, prefix: str) -> tuple[str, ...]:
-        """Return what stands between `prefix` and the next slash in keys, sorted."""
+    def folders(self, prefix: str) -> tuple[str, ...] | None:
+        """Return what stands between `prefix` and the next slash in keys; None where one may not list."""
+        from botocore.exceptions import ClientError
+
         found: list[str] = []
         with failures.told(self._access):
-            for page in self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.location.name, Prefix=prefix, Delimiter="/"
-            ):
-                found += [each["Prefix"].removeprefix(prefix).rstrip("/") for each in page.get("CommonPrefixes", ())]
+            try:
+                for page in self._client.get_paginator("list_objects_v2").paginate(
+                    Bucket=self.location.name, Prefix=prefix, Delimiter="/"
+                ):
+                    entries = page.get("CommonPrefixes", ())
+                    found += [each["Prefix"].removeprefix(prefix).rstrip("/") for each in entries]
+            except ClientError as error:
+                if failures.code(error) != "AccessDenied":
+                    raise
+                return None
         return tuple(sorted(found))
 
     def head(self, key: str) -> Stored | None:

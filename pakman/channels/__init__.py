@@ -79,8 +79,9 @@ class Channel:
         return self.bucket.location.key("channels", self.name, *parts)
 
     def architectures(self) -> tuple[str, ...]:
-        """Return the architectures that there is a folder of."""
-        return tuple(each for each in self.bucket.folders(f"{self.path}/") if each in ARCHITECTURES)
+        """Return the architectures that there is a folder of; where nobody may list, all that there may be one of."""
+        there = self.bucket.folders(f"{self.path}/")
+        return tuple(each for each in ARCHITECTURES if there is None or each in there)
 
     def index(self, arch: str) -> Live | None:
         """Return an index that one of our keys has signed; None where there is none yet.
@@ -156,7 +157,13 @@ def read_trusted(held: Held, where: str, arch: str, trusted: Sequence[PublicKey]
             "nothing is merged into what another key vouches for",
             hint="a channel belongs to one project and its key: push with another --channel, or another --prefix",
         )
-    _refuse_entries(index.stanzas, arch, where)
+    wrong = wrong_field(index.stanzas, arch)
+    if wrong is not None:
+        letter, value = wrong
+        raise BucketError(
+            f"{where} has an entry that no package of {arch} can have: {letter}:{value[:80]!r}",
+            hint="it is not of pakman's making: remove it, and push what the channel should have again",
+        )
     return index.stanzas
 
 
@@ -164,8 +171,11 @@ def _signers(index: Index) -> str:
     return " and ".join(sorted({each.key_name[:80] for each in index.signatures})) or "nobody"
 
 
-def _refuse_entries(stanzas: Iterable[Stanza], arch: str, where: str) -> None:
-    """What an index names becomes keys of objects and files: a key may have been in wrong hands."""
+def wrong_field(stanzas: Iterable[Stanza], arch: str) -> tuple[str, str] | None:
+    """Return letter and value of a field that no package of this architecture can have; None where all are right.
+
+    What an index names becomes keys of objects and files: a key may have been in wrong hands.
+    """
     grammar: dict[str, Callable[[str], object]] = {
         "P": _PACKAGE.fullmatch,
         "V": version.is_valid,
@@ -175,10 +185,8 @@ def _refuse_entries(stanzas: Iterable[Stanza], arch: str, where: str) -> None:
     }
     for stanza, (letter, fits) in product(stanzas, grammar.items()):
         if not fits(stanza.field(letter)):
-            raise BucketError(
-                f"{where} has an entry that no package of {arch} can have: {letter}:{stanza.field(letter)[:80]!r}",
-                hint="it is not of pakman's making: remove it, and push what the channel should have again",
-            )
+            return letter, stanza.field(letter)
+    return None
 
 
 def file_name(stanza: Stanza) -> str:

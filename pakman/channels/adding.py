@@ -17,10 +17,11 @@ from typing import Any
 
 from pakman import install_script, version
 from pakman.apk.index import Stanza, read_index
+from pakman.apk.package import Package
 from pakman.bucket import Held, content
 from pakman.bucket.pool import Counter, workers
-from pakman.channels import MUTABLE, Channel, file_name
-from pakman.errors import BucketError
+from pakman.channels import MUTABLE, Channel, file_name, wrong_field
+from pakman.errors import BucketError, UsageError
 from pakman.install_script import PublicKeyAt
 from pakman.repository import INDEX_FILE, Repository
 
@@ -30,6 +31,8 @@ _SUM = re.compile(r"([0-9a-f]{64})  ([a-z0-9_]+/[A-Za-z0-9._~+-]+\.apk)")
 _MOST_OF_SUMS = 64 << 20
 """Bytes; a package takes about 100 of them."""
 _MOST_OF_SCRIPT = 1 << 20
+_ATTEMPTS = 100
+"""Of a copy of the newest, while others go on replacing the index."""
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 OnProgress = Callable[[str, int, int], None]
@@ -70,21 +73,39 @@ Wanted = Mapping[str, Sequence[Addition]]
 
 
 def built(repositories: Iterable[Repository]) -> Wanted:
-    """Return what a build left, for `add`. Raises UsageError where an index is none, or does not name a package."""
+    """Return what a build left, for `add`. Raises UsageError where an index is none, or does not fit its packages."""
     found: dict[str, list[Addition]] = {}
     for repository in repositories:
         named = {file_name(stanza): stanza for stanza in read_index(repository.index).stanzas}
         found[repository.arch] = [
-            Addition(named[f"{each.name}-{each.version}.apk"], each.path, each.sha256) for each in repository.packages
+            Addition(_own(repository, named.get(f"{each.name}-{each.version}.apk"), each), each.path, each.sha256)
+            for each in repository.packages
         ]
     return found
 
 
+def _own(repository: Repository, stanza: Stanza | None, package: Package) -> Stanza:
+    """Return a package's entry in the repository's index; one that a channel would not read again is refused."""
+    wrong = None if stanza is None else wrong_field([stanza], repository.arch)
+    if stanza is not None and wrong is None:
+        return stanza
+    what = "does not name it" if wrong is None else f"has {wrong[0]}:{wrong[1][:80]!r} of it"
+    raise UsageError(
+        f"{package.path} and the index beside it do not fit: the index {what}",
+        hint="run `pakman build` again, into an empty directory",
+    )
+
+
 def refuse(channel: Channel, wanted: Wanted) -> None:
-    """Raise BucketError for what `add` would refuse, before anything is stored; what others do meanwhile aside."""
-    for arch, additions in wanted.items():
+    """Raise BucketError for what `add` would refuse, before anything is stored; what others do meanwhile aside.
+
+    Raises UsageError for an address that install.sh cannot have.
+    """
+    _install_script(channel, "any")
+    # Those that nothing is to join, too: all of a channel is one project's, install.sh and SHA256SUMS included.
+    for arch in {*wanted, *channel.architectures()}:
         live = channel.index(arch)
-        _merged(channel, arch, additions, () if live is None else live.stanzas)
+        _merged(channel, arch, wanted.get(arch, ()), () if live is None else live.stanzas)
 
 
 def plan(channel: Channel, wanted: Wanted) -> Joined:
@@ -121,7 +142,7 @@ def refresh_latest(channel: Channel, arch: str, names: Collection[str]) -> None:
     Whoever writes last has looked at the index since, so that of many at the same time the newest one stays.
     """
     bucket = channel.bucket
-    while True:
+    for _ in range(_ATTEMPTS):
         live = channel.index(arch)
         for name in names:
             key = channel.key("latest", arch, f"{name}.apk")
@@ -141,6 +162,11 @@ def refresh_latest(channel: Channel, arch: str, names: Collection[str]) -> None:
         now = bucket.head(channel.key(arch, INDEX_FILE))
         if live is None or now is None or now.etag == live.etag:
             return
+    raise BucketError(
+        f"{channel.key('latest', arch)} in {bucket.location} may not be the newest: "
+        "again and again the index had changed meanwhile",
+        hint="push again when fewer others do; if nobody does, something on the way to the server changes ETags",
+    )
 
 
 def _keyed(channel: Channel, wanted: Wanted) -> list[tuple[str, Addition]]:
@@ -176,8 +202,8 @@ def _store(channel: Channel, key: str, addition: Addition, parts: Executor, coun
             parts=parts,
             on_bytes=lambda count: counter.add(f"{channel.name}: {file_name(addition.stanza)}", count),
         )
-        if found.parts > 1:
-            channel.bucket.abort_left_behind(key, {key})
+    if found.parts > 1:
+        channel.bucket.abort_left_behind(key, {key})
     if outcome == "different":
         raise _refusal(channel, key)
     return outcome == "stored"
@@ -226,6 +252,13 @@ def read_sums(held: Held | None) -> dict[str, str]:
 
 
 def _write_install_script(channel: Channel, package: str) -> None:
+    script = _install_script(channel, package)
+    channel.rewrite(
+        channel.key(INSTALL_FILE), lambda _: script, _MOST_OF_SCRIPT, content_type="text/x-shellscript; charset=utf-8"
+    )
+
+
+def _install_script(channel: Channel, package: str) -> bytes:
     bucket = channel.bucket
     keys = [
         PublicKeyAt(
@@ -235,7 +268,4 @@ def _write_install_script(channel: Channel, package: str) -> None:
         )
         for key in channel.keys
     ]
-    script = install_script.render(package=package, keys=keys, repository_url=bucket.url(channel.path))
-    channel.rewrite(
-        channel.key(INSTALL_FILE), lambda _: script, _MOST_OF_SCRIPT, content_type="text/x-shellscript; charset=utf-8"
-    )
+    return install_script.render(package=package, keys=keys, repository_url=bucket.url(channel.path))

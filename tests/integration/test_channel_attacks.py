@@ -1,0 +1,165 @@
+"""What a channel refuses, and when: before anything is stored, whatever the push brings along."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pakman.apk.index import Stanza, write_index
+from pakman.bucket import Bucket, Location
+from pakman.channels import Channel, adding
+from pakman.errors import BucketError
+from tests.integration.test_channels import ARCH, KEY, Push, Store, push
+from tests.packages import key as key_called
+from tests.packages import named, pack
+from tests.proxy import Answer, Request, proxy, s3_error
+from tests.repositories import signed_repository
+from tests.servers import S3Server
+
+pytestmark = pytest.mark.s3
+
+OTHER = "aarch64" if ARCH == "x86_64" else "x86_64"
+__all__ = ["push"]
+
+
+@pytest.fixture(scope="module")
+def client(s3_server: S3Server) -> Any:
+    """Another client than ours."""
+    client = s3_server.client()
+    client.create_bucket(Bucket="attacked")
+    return client
+
+
+@pytest.fixture
+def store(s3_server: S3Server, client: Any) -> Store:
+    """Room for one test."""
+    return Store(s3_server, Location("attacked", f"t{uuid.uuid4().hex[:12]}"), client)
+
+
+def test_another_project_s_channel_is_left_alone_on_every_architecture(
+    store: Store, push: Push, tmp_path: Path
+) -> None:
+    other = key_called("acme-shop.rsa.pub")
+    theirs = signed_repository(tmp_path / "theirs", arch=OTHER, names=("shop",), key=other)
+    adding.add(store.channel(key=other), adding.built([theirs]), "shop")
+    signed_repository(tmp_path / "ours", arch=ARCH)
+    before = store.objects()
+    code, _, err = push(tmp_path / "ours", "--channel", "stable")
+    assert store.objects()["channels/stable/install.sh"] == before["channels/stable/install.sh"]
+    assert code == 6, err
+
+
+@pytest.mark.parametrize(
+    "address", ['https://cdn.example.com/"a"', "https://cdn.example.com/{a}", "https://cdn.example.com/`id`"]
+)
+def test_an_address_that_no_machine_can_write_is_refused_before_anything_is_stored(
+    store: Store, push: Push, tmp_path: Path, address: str
+) -> None:
+    signed_repository(tmp_path / "built", arch=ARCH)
+    code, _, _ = push(tmp_path / "built", "--channel", "stable", "--public-url", address)
+    assert code == 2
+    assert store.objects() == {}
+
+
+def test_what_the_channel_would_not_read_again_is_refused_before_it_is_written(
+    store: Store, push: Push, tmp_path: Path
+) -> None:
+    built = signed_repository(tmp_path / "built", arch=ARCH)
+    path = tmp_path / "built" / ARCH / "notes-1.0.0-r0.apk"
+    metadata = dataclasses.replace(named("notes", "1.0.0-r0"), arch="noarch")
+    package = pack(path, tmp_path / "built/trees/notes", metadata=metadata, signed_by=key_called(KEY))
+    built = dataclasses.replace(built, packages=(dataclasses.replace(package, arch="noarch"),))
+    built.manifest_file.write_text(built.to_json())
+    write_index(built.index, [path], [key_called(KEY)], "tests")
+    code, _, err = push(tmp_path / "built", "--channel", "stable")
+    assert code in (2, 6)
+    assert store.objects() == {}, err
+
+
+def test_an_index_that_does_not_name_a_package_is_no_bug_of_ours(store: Store, push: Push, tmp_path: Path) -> None:
+    built = signed_repository(tmp_path / "built", arch=ARCH, names=("notes", "notes-openrc"))
+    write_index(built.index, [built.packages[0].path], [key_called(KEY)], "tests")
+    code, _, err = push(tmp_path / "built", "--channel", "stable")
+    assert (code, "notes-openrc" in err) == (2, True), err
+
+
+def test_an_upload_that_a_killed_push_left_behind_ends_though_another_had_stored_the_object(
+    store: Store, tmp_path: Path
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "usr/share").mkdir(parents=True)
+    (tree / "usr/share/bytes").write_bytes(os.urandom(20 << 20))
+    built = signed_repository(tmp_path / "built", arch=ARCH)
+    path = tmp_path / "built" / ARCH / "notes-1.0.0-r0.apk"
+    metadata = dataclasses.replace(named("notes", "1.0.0-r0"), arch=ARCH)
+    package = pack(path, tree, metadata=metadata, signed_by=key_called(KEY))
+    built = dataclasses.replace(built, packages=(package,))
+    write_index(built.index, [path], [key_called(KEY)], "tests")
+    adding.add(store.channel(), adding.built([built]), "notes")
+    key = f"{store.location.prefix}/channels/stable/{ARCH}/notes-1.0.0-r0.apk"
+    store.client.create_multipart_upload(Bucket=store.location.name, Key=key)
+    adding.add(store.channel(), adding.built([built]), "notes")
+    found = store.client.list_multipart_uploads(Bucket=store.location.name, Prefix=f"{store.location.prefix}/")
+    assert [each["Key"] for each in found.get("Uploads", ())] == []
+
+
+def test_a_server_that_calls_an_index_by_two_names_is_not_asked_for_ever(store: Store, tmp_path: Path) -> None:
+    built = signed_repository(tmp_path / "built", arch=ARCH)
+    asked = 0
+
+    def after(request: Request, answer: Answer) -> Answer:
+        nonlocal asked
+        if request.method == "HEAD" and request.path.endswith("/APKINDEX.tar.gz"):
+            asked += 1
+            if asked > 300:
+                return Answer(500)
+            kept = {name: value for name, value in answer.headers.items() if name.lower() != "etag"}
+            return dataclasses.replace(answer, headers={**kept, "ETag": '"wrong"'})
+        return answer
+
+    with proxy(store.server.endpoint, after=after) as endpoint:
+        bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
+        with pytest.raises(BucketError, match="may not be the newest"):
+            adding.add(Channel(bucket, "stable", [key_called(KEY)]), adding.built([built]), "notes")
+
+
+def test_two_projects_that_begin_a_channel_at_once(store: Store, tmp_path: Path) -> None:
+    other = key_called("acme-shop.rsa.pub")
+    theirs = signed_repository(tmp_path / "theirs", arch=ARCH, names=("shop",), key=other)
+    ours = signed_repository(tmp_path / "ours", arch=ARCH)
+    pushed: list[bool] = []
+
+    def before(request: Request) -> None:
+        if request.method == "PUT" and request.path.endswith("/SHA256SUMS") and not pushed:
+            pushed.append(True)
+            adding.add(store.channel(key=other), adding.built([theirs]), "shop")
+
+    with proxy(store.server.endpoint, before=before) as endpoint:
+        bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
+        with pytest.raises(BucketError, match="is signed by acme-shop"):
+            adding.add(Channel(bucket, "stable", [key_called(KEY)]), adding.built([ours]), "notes")
+    # What they came too late with may be there (no index names it), but the channel is the other's.
+    assert b"package=shop\n" in store.objects()["channels/stable/install.sh"]
+    assert [each.name for each in live(store.channel(key=other))] == ["shop"]
+
+
+def live(channel: Channel) -> tuple[Stanza, ...]:
+    index = channel.index(ARCH)
+    return () if index is None else index.stanzas
+
+
+def test_without_the_right_to_list_a_channel_grows_all_the_same(store: Store, tmp_path: Path) -> None:
+    def before(request: Request) -> Answer | None:
+        return s3_error(403, "AccessDenied") if "list-type=2" in request.path else None
+
+    with proxy(store.server.endpoint, before=before) as endpoint:
+        for number, version in enumerate(("1.0.0-r0", "1.1.0-r0")):
+            built = signed_repository(tmp_path / version, version, arch=ARCH, commit=f"{number:040x}")
+            bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
+            adding.add(Channel(bucket, "stable", [key_called(KEY)]), adding.built([built]), "notes")
+    assert store.versions() == ["notes-1.0.0-r0", "notes-1.1.0-r0"]
