@@ -11,13 +11,14 @@ import shutil
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from pakman.bucket import Bucket, Stored, content
+from pakman.bucket import Bucket, Content, Location, Stored, content
 from pakman.errors import BucketError, DeploymentError
 from pakman.names import ARCHITECTURES
 from pakman.repository import INDEX_FILE
@@ -44,20 +45,42 @@ class Entry:
     stored: Stored
 
 
-def entries(bucket: Bucket, folder: str, architectures: Collection[str]) -> tuple[Entry, ...]:
-    """Return what the archive of a commit holds, sorted by name; `folder` is the commit's prefix in the bucket.
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An archive on this machine, and the key of the object that it becomes."""
 
-    An architecture counts from the moment its index is there, for that comes last. Raises MissingError where there is
-    none, or where one of `architectures` is missing; BucketError where the bucket does not say.
-    """
+    key: str
+    content: Content
+
+
+Fetch = Callable[[Entry, IO[bytes]], object]
+"""Writes an entry to a file; raises BucketError."""
+
+
+def listed(bucket: Bucket, folder: str) -> dict[str, Stored]:
+    """Return what lies below a commit's prefix in the bucket, by its name there; BucketError where it does not say."""
     found = bucket.list(f"{folder}/")
     if found is None:
         raise BucketError(
             f"the credentials may not list what is in {bucket.location}",
             hint="an archive is made of what is there: they need s3:ListBucket",
         )
-    named = {key.removeprefix(f"{folder}/"): key for key in found}
-    there = {name.partition("/")[0] for name in named if name.endswith(f"/{INDEX_FILE}")} & set(ARCHITECTURES)
+    return {key.removeprefix(f"{folder}/"): stored for key, stored in found.items()}
+
+
+def architectures_in(names: Iterable[str]) -> set[str]:
+    """Return the architectures that have arrived: those whose index is there, for that comes last."""
+    return {name.partition("/")[0] for name in names if name.endswith(f"/{INDEX_FILE}")} & set(ARCHITECTURES)
+
+
+def entries(bucket: Bucket, folder: str, architectures: Collection[str]) -> tuple[Entry, ...]:
+    """Return what the archive of a commit holds, sorted by name; `folder` is the commit's prefix in the bucket.
+
+    Raises MissingError where no architecture has arrived, or one of `architectures` has not; BucketError where the
+    bucket does not say.
+    """
+    named = listed(bucket, folder)
+    there = architectures_in(named)
     missing = [arch for arch in architectures if arch not in there | _ANY]
     if missing or not there:
         raise MissingError(
@@ -65,7 +88,7 @@ def entries(bucket: Bucket, folder: str, architectures: Collection[str]) -> tupl
             hint="push them first (`pakman push`, `pakman run`), from the commit that is to be deployed",
         )
     return tuple(
-        Entry(name, named[name], found[named[name]])
+        Entry(name, f"{folder}/{name}", named[name])
         for name in sorted(named)
         for arch, _, file in [name.partition("/")]
         if arch in there and "/" not in file and (file == INDEX_FILE or file.endswith(".apk"))
@@ -77,39 +100,65 @@ def ship(
 ) -> str:
     """Store the archive of these entries, unless it is there already; return its key.
 
-    Its name is made of its bytes, and these of nothing but the entries: a run after one that was killed finds what that
-    one stored, and no other archive ever takes its place. `on_progress` is told an entry, and the bytes so far and in
-    all. Raises BucketError.
+    `on_progress` is told an entry, and the bytes so far and in all. Raises BucketError.
     """
-    with _scratch() as folder:
-        file = folder / FILE
-        _write(bucket, wanted, file, on_progress)
-        found = content.read(file)
-        name = str(uuid.uuid5(uuid.NAMESPACE_URL, f"urn:sha256:{found.sha256}"))
-        key = bucket.location.key("archives", name, FILE)
-        there = bucket.head(key)
-        if there is not None and bucket.holds(key, found, there):
-            return key
-        with ThreadPoolExecutor(4) as parts:
-            outcome = bucket.put_new(
-                key,
-                found,
-                content_type="application/zip",
-                cache_control="public, max-age=31536000, immutable",
-                parts=parts,
-            )
-        if outcome == "different":
-            raise BucketError(
-                f"{key} is in {bucket.location} already, with other bytes: nothing was overwritten",
-                hint="it is no archive of pakman's: remove it and deploy again",
-            )
-        if found.parts > 1:
-            bucket.abort_left_behind(key, {key})
-        return key
+
+    def fetch(entry: Entry, stream: IO[bytes]) -> None:
+        bucket.download(entry.key, stream, entry.stored.size)
+
+    with scratch() as folder:
+        made = made_of(bucket.location, wanted, folder, fetch, on_progress=on_progress)
+        store(bucket, made)
+        return made.key
+
+
+def made_of(
+    location: Location,
+    wanted: tuple[Entry, ...],
+    folder: Path,
+    fetch: Fetch,
+    *,
+    on_progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Archive:
+    """Write the archive of these entries into a folder.
+
+    Its name is made of its bytes, and these of nothing but the entries: a run after one that was killed finds what that
+    one stored, and no other archive ever takes its place. Raises DeploymentError where there is no room for it.
+    """
+    file = folder / FILE
+    _write(wanted, file, fetch, on_progress)
+    found = content.read(file)
+    name = str(uuid.uuid5(uuid.NAMESPACE_URL, f"urn:sha256:{found.sha256}"))
+    return Archive(location.key("archives", name, FILE), found)
+
+
+def store(bucket: Bucket, archive: Archive) -> bool:
+    """Store an archive unless it is there already; return whether it is new. Raises BucketError."""
+    key, found = archive.key, archive.content
+    there = bucket.head(key)
+    if there is not None and bucket.holds(key, found, there):
+        return False
+    with ThreadPoolExecutor(4) as parts:
+        outcome = bucket.put_new(
+            key,
+            found,
+            content_type="application/zip",
+            cache_control="public, max-age=31536000, immutable",
+            parts=parts,
+        )
+    if outcome == "different":
+        raise BucketError(
+            f"{key} is in {bucket.location} already, with other bytes: nothing was overwritten",
+            hint="it is no archive of pakman's: remove it and run this again",
+        )
+    if found.parts > 1:
+        bucket.abort_left_behind(key, {key})
+    return outcome == "stored"
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
+    """Yield a folder for packages and archives that is gone afterwards. Raises DeploymentError where there is none."""
     try:
         folder = Path(tempfile.mkdtemp(prefix="pakman-archive-"))
     except OSError as error:
@@ -122,21 +171,27 @@ def _scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(bucket: Bucket, wanted: tuple[Entry, ...], file: Path, on_progress: Callable[[str, int, int], None]) -> None:
+def _write(wanted: tuple[Entry, ...], file: Path, fetch: Fetch, on_progress: Callable[[str, int, int], None]) -> None:
     done, total = 0, sum(entry.stored.size for entry in wanted)
+    with room(), zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for entry in wanted:
+            label = zipfile.ZipInfo(entry.name, _EARLIEST)
+            label.create_system, label.external_attr = 3, 0o100644 << 16
+            # It decides between zip and zip64, which are other bytes.
+            label.file_size = entry.stored.size
+            with archive.open(label, "w") as stream:
+                fetch(entry, stream)
+            if label.file_size != entry.stored.size:
+                raise BucketError(f"{entry.key} has changed meanwhile", hint="run this again")
+            done += entry.stored.size
+            on_progress(entry.name, done, total)
+
+
+@contextmanager
+def room() -> Iterator[None]:
+    """Raise DeploymentError where what is written inside does not fit."""
     try:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for entry in wanted:
-                label = zipfile.ZipInfo(entry.name, _EARLIEST)
-                label.create_system, label.external_attr = 3, 0o100644 << 16
-                # It decides between zip and zip64, which are other bytes.
-                label.file_size = entry.stored.size
-                with archive.open(label, "w") as stream:
-                    bucket.download(entry.key, stream, entry.stored.size)
-                if label.file_size != entry.stored.size:
-                    raise BucketError(f"{entry.key} in {bucket.location} has changed meanwhile", hint="deploy again")
-                done += entry.stored.size
-                on_progress(entry.name, done, total)
+        yield
     except OSError as error:
         raise DeploymentError(
             f"the archive cannot be written: {error.strerror or error}",

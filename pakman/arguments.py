@@ -37,6 +37,10 @@ _KEY_VARIABLE = """\
   PAKMAN_SIGNING_KEY      the private key's text (PEM), instead of --signing-key
 """
 
+_NOTIFY_VARIABLE = """\
+  PAKMAN_NOTIFY_SECRET    what --notify-url's receiver checks signatures with
+"""
+
 _BUCKET_VARIABLES = """\
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
                           the bucket's credentials; not flags, which others see
@@ -73,6 +77,7 @@ def parser(first: str = "") -> argparse.ArgumentParser:
         "build": _build,
         "test": _test,
         "push": _push,
+        "release": _release,
         "deploy": _deploy,
         "run": _run,
         "inspect": _inspect,
@@ -217,6 +222,41 @@ def _push(commands: _Commands) -> None:
     flag_groups.signing_key(command, "for --channel: the key of the packages (default: PAKMAN_SIGNING_KEY)")
     command.add_argument(
         "--format", choices=("text", "json"), default="text", help="json: print what went where as JSON (default: text)"
+    )
+    flag_groups.everywhere(command)
+
+
+def _release(commands: _Commands) -> None:
+    command = _command(
+        commands,
+        "release",
+        "make one release of what was pushed of a commit for all architectures",
+        "Check what the jobs of a matrix have pushed of a commit, each for its own\n"
+        "architecture, and make one release of it: an archive, with --channel a\n"
+        "repository that grows, and last release.json, which says what is in it. Where\n"
+        "an architecture is missing, nothing is stored (exit 6). Made again, a release\n"
+        "changes nothing; one that was killed is finished. With --notify-url somebody is\n"
+        "told: release.json by POST, signed, until it is taken (exit 7 where it is not).",
+        f"environment:\n{_NOTIFY_VARIABLE}{_KEY_VARIABLE}{_BUCKET_VARIABLES}",
+    )
+    command.add_argument(
+        "--expect",
+        metavar="LIST",
+        type=flag_groups.expected,
+        required=True,
+        help="the architectures that have to be there, e.g. x86_64,aarch64 (required)",
+    )
+    command.add_argument("--sha", metavar="SHA", help="the commit to release (default: what is checked out)")
+    command.add_argument("--project", metavar="OWNER/NAME", help=flag_groups.PROJECT)
+    command.add_argument(
+        "--notify-url",
+        metavar="URL",
+        help="where release.json is sent, https; it needs PAKMAN_NOTIFY_SECRET (default: nowhere)",
+    )
+    flag_groups.bucket(command, required=True, has_channel=True)
+    flag_groups.signing_key(command, "for --channel: the key of the packages (default: PAKMAN_SIGNING_KEY)")
+    command.add_argument(
+        "--format", choices=("text", "json"), default="text", help="json: print release.json (default: text)"
     )
     flag_groups.everywhere(command)
 

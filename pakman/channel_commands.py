@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # what a command does not need is not imported for it: start-
     from pakman.outputs import Results
     from pakman.progress import Progress
     from pakman.repository import Repository
+    from pakman.signing import SigningKey
 
 Env = Mapping[str, str]
 
@@ -33,6 +34,18 @@ def refuse_before_building(args: argparse.Namespace, bucket: Bucket | None) -> N
         bucket.refuse_without_conditions(bucket.location.key("channels", args.channel))
 
 
+def key_for(args: argparse.Namespace, env: Env, name: str) -> SigningKey:
+    """Return the key that signs a channel's indexes, `name` where it has none of its own; raise SigningError."""
+    key = commands.given_key(args, env, name)
+    if key is None:
+        raise SigningError(
+            "--channel needs the signing key: a channel's index is signed anew with every push",
+            hint="give --signing-key FILE or PAKMAN_SIGNING_KEY; in a workflow: "
+            "signing-key: ${{ secrets.PAKMAN_SIGNING_KEY }}",
+        )
+    return key
+
+
 def channel_for(
     args: argparse.Namespace, env: Env, bucket: Bucket, repositories: tuple[Repository, ...]
 ) -> Channel | None:
@@ -45,16 +58,10 @@ def channel_for(
     from pakman import channels
 
     first = repositories[0]
-    key = commands.given_key(args, env, first.key_name)
-    if key is None:
-        raise SigningError(
-            "--channel needs the signing key: a channel's index is signed anew with every push",
-            hint="give --signing-key FILE or PAKMAN_SIGNING_KEY; in a workflow: "
-            "signing-key: ${{ secrets.PAKMAN_SIGNING_KEY }}",
-        )
+    key = key_for(args, env, first.key_name)
     if key.public_pem != first.public_key.read_bytes():
         raise SigningError(
-            f"the signing key is not the one that {first.directory} was built with",
+            f"the signing key is not {first.key_name}, the one that {first.packages[0].name} was built with",
             hint="build and push with the same key",
         )
     return channels.Channel(bucket, args.channel, [key])

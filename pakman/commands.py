@@ -58,6 +58,7 @@ def _command(argv: list[str], env: Env, results: Results | None) -> int:
         "generate": _generate,
         "build": _build,
         "push": _push,
+        "release": _release,
         "test": _test,
         "deploy": _deploy,
         "run": _run,
@@ -427,6 +428,12 @@ def _push(args: argparse.Namespace, env: Env) -> int:
     from pakman import shipping
 
     return shipping.push(args, env)
+
+
+def _release(args: argparse.Namespace, env: Env) -> int:
+    from pakman import release_commands
+
+    return release_commands.release(args, env)
 
 
 def _deploy(args: argparse.Namespace, env: Env) -> int:

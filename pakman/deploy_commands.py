@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pakman import commands, reports
@@ -74,7 +75,7 @@ def wanted(args: argparse.Namespace, env: Env, results: Results, progress: Progr
     )
     directory = args.file.absolute().parent
     owner, name = detection.owner_and_name(directory, env, project=args.project)
-    return Wanted(service, Commit(owner, slug(name), _sha(args, env), _ref(args, env)))
+    return Wanted(service, Commit(owner, slug(name), sha(args, env, directory), _ref(args, env)))
 
 
 def begin(args: argparse.Namespace, deployment: Wanted) -> Begun:
@@ -223,10 +224,10 @@ def _ref(args: argparse.Namespace, env: Env) -> str:
     return str(args.ref)
 
 
-def _sha(args: argparse.Namespace, env: Env) -> str:
+def sha(args: argparse.Namespace, env: Env, directory: Path) -> str:
+    """Return the commit that --sha names, else the one that is checked out in a directory; raise UsageError."""
     from pakman import detection, publish
 
-    directory = args.file.absolute().parent
     found = detection.commit(directory, env)
     if args.sha is None:
         return publish.refuse_without_commit(found, str(directory))

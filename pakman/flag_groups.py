@@ -215,7 +215,20 @@ def everywhere(command: argparse.ArgumentParser) -> None:
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
-def architectures(text: str) -> tuple[str, ...]:
+def expected(text: str) -> tuple[str, ...]:
+    """Return the architectures that a release is to have; raise UsageError for what packages are not filed under."""
+    from pakman.errors import UsageError
+
+    found = architectures(text, "--expect")
+    if not found or {"noarch", "all"} & set(found):
+        raise UsageError(
+            f"--expect: expected the machines' architectures (e.g. x86_64, aarch64), but got {text[:80]!r}",
+            hint="name those that there are jobs for: a package lies with what built it, noarch or not",
+        )
+    return found
+
+
+def architectures(text: str, flag: str = "--architectures") -> tuple[str, ...]:
     """Return the architectures in a list; raise UsageError for what Alpine does not call one."""
     from pakman.errors import UsageError
     from pakman.names import ARCHITECTURES, ARCHITECTURES_ELSEWHERE
@@ -225,7 +238,7 @@ def architectures(text: str) -> tuple[str, ...]:
         if word not in ARCHITECTURES:
             meant = ARCHITECTURES_ELSEWHERE.get(word.lower())
             raise UsageError(
-                f"--architectures: expected Alpine's names (e.g. x86_64, aarch64), but got {word!r}",
+                f"{flag}: expected Alpine's names (e.g. x86_64, aarch64), but got {word!r}",
                 hint=f"is it {meant}?" if meant else f"Alpine has {', '.join(ARCHITECTURES)}",
             )
     return found

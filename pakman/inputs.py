@@ -14,7 +14,7 @@ from pathlib import Path
 from pakman import arguments, command, github
 from pakman.errors import UsageError
 
-COMMANDS = ("run", "validate", "generate", "build", "push", "deploy")
+COMMANDS = ("run", "validate", "generate", "build", "push", "release", "deploy")
 
 SECRETS = {
     "signing-key": "PAKMAN_SIGNING_KEY",
@@ -23,15 +23,22 @@ SECRETS = {
     "session-token": "AWS_SESSION_TOKEN",
     "instellar-package-token": "INSTELLAR_PACKAGE_TOKEN",
     "instellar-auth-token": "INSTELLAR_AUTH_TOKEN",
+    "notify-secret": "PAKMAN_NOTIFY_SECRET",
 }
 """The inputs that are no flags but variables of the environment, which no other process sees."""
 
 _USERS = {
-    "PAKMAN_SIGNING_KEY": ("run", "build", "push"),
-    **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), ("run", "push", "deploy")),
+    "PAKMAN_SIGNING_KEY": ("run", "build", "push", "release"),
+    "PAKMAN_NOTIFY_SECRET": ("release",),
+    **dict.fromkeys(
+        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), ("run", "push", "release", "deploy")
+    ),
     **dict.fromkeys(("INSTELLAR_PACKAGE_TOKEN", "INSTELLAR_AUTH_TOKEN"), ("run", "deploy")),
 }
 """Which commands a secret is for; others are not told it."""
+
+_WITHOUT_MANIFEST = ("push", "release")
+"""The commands that read what was built, and not what it was built from."""
 
 _OUTPUT = {"run": "packages", "build": "packages", "generate": "aport"}
 """Where a command leaves what it makes, below the working directory."""
@@ -65,7 +72,7 @@ def command_line(inputs: Mapping[str, str]) -> list[str]:
         words.append("--format=github")
     if chosen == "push":
         words.append(_OUTPUT["run"])
-    elif "config" in inputs:
+    elif "config" in inputs and chosen not in _WITHOUT_MANIFEST:
         # No file's name becomes a flag.
         words.append(f"./{inputs['config']}" if inputs["config"].startswith("-") else inputs["config"])
     if chosen in _OUTPUT:
@@ -88,7 +95,8 @@ def _check(words: list[str]) -> None:
         arguments.parser(words[0]).parse_args(words)
     except UsageError as error:
         message = re.sub(r"^(?:argument )?--(?=[a-z-]+: )", "the input ", error.message)
-        message = message.replace("the following arguments are required: --", "an input is missing: ")
+        if "the following arguments are required: " in message:
+            message = message.replace("the following arguments are required", "an input is missing").replace("--", "")
         hint = "look at the step's `with:`" if message != error.message and "--help" in error.hint else error.hint
         raise UsageError(message, hint=hint) from error
 
@@ -96,7 +104,7 @@ def _check(words: list[str]) -> None:
 def unused(inputs: Mapping[str, str]) -> list[str]:
     """Return the names of inputs that the command has no use for: a workflow may give the same to several."""
     chosen = inputs.get("command", COMMANDS[0])
-    used = {"command", *([] if chosen == "push" else ["config"]), *_flags(chosen)}
+    used = {"command", *([] if chosen in _WITHOUT_MANIFEST else ["config"]), *_flags(chosen)}
     used |= {name for name, variable in SECRETS.items() if chosen in _USERS[variable]}
     return sorted(set(inputs) - used)
 
@@ -193,7 +201,7 @@ NAMES = (
     "command", "config", "working-directory", "stack", "package-version", "package-release", "project", "architectures",
     "signing-key", "bucket", "prefix", "channel", "endpoint-url", "region", "access-key-id", "secret-access-key",
     "session-token", "addressing-style", "public-url", "concurrency", "instellar-endpoint", "instellar-package-token",
-    "instellar-auth-token", "ref", "sha", "build-root", "builder", "test", "run-root", "cache-dir", "dry-run",
-    "log-level",
+    "instellar-auth-token", "ref", "sha", "expect", "notify-url", "notify-secret", "build-root", "builder", "test",
+    "run-root", "cache-dir", "dry-run", "log-level",
 )  # fmt: skip
 """All inputs, in the order of action.yml."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # they bring all of S3 along, which a build does not need
     from pakman.channels.adding import Joined
     from pakman.deploy import Deployed
     from pakman.publish import Publication
+    from pakman.release import Release
     from pakman.repository import Repository
     from pakman.test_report import Report
 
@@ -39,6 +40,8 @@ class Results:
     """The three are known before anything is built."""
     repositories: Sequence[Repository] = ()
     """What was built, or is pushed: an entry per architecture."""
+    is_fetched: bool = False
+    """They were fetched from the bucket: there is no folder on this machine to name."""
     publication: Publication | None = None
     plan: Publication | None = None
     """What a dry run would have made of it."""
@@ -55,6 +58,7 @@ class Results:
     """created, exists, or none; empty where none was thought of."""
     undeployed: str = ""
     """Why what was pushed is not deployed yet."""
+    release: Release | None = None
     skipped: str = ""
     """Why something that was asked for was not done."""
     warnings: list[str] = field(default_factory=list)
@@ -94,6 +98,12 @@ class Results:
                 "channel-url": self.joined.url,
                 "install-script-url": self.joined.install_script_url,
             }
+        if self.release is not None:
+            found |= {
+                "release-path": self.release.path,
+                "release-url": self.release.url,
+                "archive-path": self.release.archive_path,
+            }
         return {**found, **self._tested(), **self._deployed(), "skipped": self.skipped or self._left_out()}
 
     def _tested(self) -> dict[str, str]:
@@ -118,6 +128,8 @@ class Results:
             facts |= {"Repository": self.publication.repository_url, "Public key": self.publication.public_key_url}
         if self.joined is not None:
             facts["Channel"] = self.joined.url
+        if self.release is not None:
+            facts |= {"Release": self.release.url, "Archive": self.release.archive_path}
         if self.deployment is not None:
             facts["Deployment"] = f"{self.deployment.id} ({self.deployment_status})"
             facts["Archive"] = self.deployment.archive_path
@@ -167,16 +179,20 @@ class Results:
     def _built(self, repositories: Sequence[Repository]) -> dict[str, str]:
         first = repositories[0]
         found = {"arch": " ".join(each.arch for each in repositories), "stack": first.stack}
+        found |= {"commit": first.commit} if first.commit is not None else {}
         packages = [package for each in repositories for package in json.loads(each.to_json())["packages"]]
         if not packages:
             return found
         main = next(each.packages[0] for each in repositories if each.packages)
+        folder = {
+            "package-dir": self._relative(first.directory),
+            "manifest-file": "\n".join(self._relative(each.manifest_file) for each in repositories),
+        }
         return found | {
             "name": main.name,
             "version": main.version,
             "packages": json.dumps(packages, separators=(",", ":")),
-            "package-dir": self._relative(first.directory),
-            "manifest-file": "\n".join(self._relative(each.manifest_file) for each in repositories),
+            **({} if self.is_fetched else folder),
             "checksums": "\n".join(f"{package['sha256']}  {package['file']}" for package in packages),
             "key-name": first.key_name,
         }

@@ -123,14 +123,27 @@ def publish(
 def _publication(
     bucket: Bucket, repository: Repository, path: str, objects: Iterable[_Object], new: Collection[_Object]
 ) -> Publication:
+    return publication_of(
+        bucket,
+        repository,
+        path,
+        uploaded=tuple(item.key for item in objects if item in new),
+        skipped=tuple(item.key for item in objects if item not in new),
+    )
+
+
+def publication_of(
+    bucket: Bucket, repository: Repository, path: str, *, uploaded: tuple[str, ...], skipped: tuple[str, ...]
+) -> Publication:
+    """Return where a repository is, whose key is `path`, and which objects are new."""
     key_path = bucket.location.key("keys", repository.key_name)
     return Publication(
         repository_path=path,
         repository_url=bucket.url(path),
         public_key_path=key_path,
         public_key_url=bucket.url(key_path),
-        uploaded=tuple(item.key for item in objects if item in new),
-        skipped=tuple(item.key for item in objects if item not in new),
+        uploaded=uploaded,
+        skipped=skipped,
     )
 
 

@@ -14,6 +14,7 @@ from pakman.channels.adding import Joined
 from pakman.checks import Check
 from pakman.deploy import Deployed
 from pakman.publish import Publication
+from pakman.release import Release
 from pakman.test_report import Report
 from tests.repositories import repository
 
@@ -60,15 +61,17 @@ def test_the_readme_has_the_same_outputs() -> None:
 
 
 def test_outputs_are_what_a_run_writes(tmp_path: Path) -> None:
+    publication = Publication("path", "url", "path", "url", (), ())
     results = outputs.Results(
         workspace=tmp_path,
         repositories=(repository(tmp_path / "packages", {"notes": b"any"}),),
-        publication=Publication("path", "url", "path", "url", (), ()),
+        publication=publication,
         joined=Joined("stable", "path", "url", "url", (), ()),
         report=Report("notes", "1.0.0-r0", "x86_64", "alpine/3.23", "the sandbox", (Check("it installs", "passed"),)),
         report_file=tmp_path / "packages/x86_64/test-report.xml",
         deployment=Deployed("7", "created", "archives/x/packages.zip"),
         deployment_status="created",
+        release=Release("path", "url", b"{}", "archives/x/packages.zip", (), publication, None, was_there=False),
     )
     assert set(results.outputs()) == set(ACTION["outputs"])
 
@@ -94,4 +97,4 @@ def test_it_runs_in_a_container_without_arguments() -> None:
 
 def test_commands_are_those_that_the_description_names() -> None:
     text = ACTION["inputs"]["command"]["description"]
-    assert set(re.findall(r"\b(run|validate|generate|build|push|deploy)\b", text)) == set(inputs.COMMANDS)
+    assert set(re.findall(r"\b(run|validate|generate|build|push|release|deploy)\b", text)) == set(inputs.COMMANDS)

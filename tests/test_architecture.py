@@ -19,15 +19,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "command", "git", "detection", "scratch", "github", "inputs", "event", "trace", "signing", "snapshot",
         "buildroots", "runroots", "builders", "bucket", "download", "indexes", "inspect", "previous", "progress",
-        "api", "archive", "install_script", "instellar", "notify",
+        "api", "archive", "instellar", "notify",
     ),
     (
         "build", "channels", "checks", "test", "test_report", "deploy", "generate", "online", "publish", "outputs",
-        "stack_report",
+        "pushed", "release", "stack_report",
     ),
     (
-        "channel_commands", "cli", "commands", "deploy_commands", "stack_commands", "test_commands", "reports",
-        "shipping", "__main__",
+        "channel_commands", "cli", "commands", "deploy_commands", "release_commands", "reports", "stack_commands",
+        "test_commands", "shipping", "__main__",
     ),
 )  # fmt: skip
 """Facts, values, effects, stories, doors: a module imports from its own layer and those above it in this list."""

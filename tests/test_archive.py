@@ -36,7 +36,8 @@ def entry(name: str, size: int) -> archive.Entry:
 
 def written(folder: Path, *entries: archive.Entry, bucket: Bucket | None = None) -> Path:
     file = folder / archive.FILE
-    archive._write(bucket or Zeros(), entries, file, lambda *_: None)
+    zeros = bucket or Zeros()
+    archive._write(entries, file, lambda each, stream: zeros.download(each.key, stream, each.stored.size), print)
     return file
 
 

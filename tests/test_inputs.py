@@ -18,6 +18,7 @@ SECRETS = {
     "INPUT_SESSION-TOKEN": "a-session-token-of-some-length",
     "INPUT_INSTELLAR-PACKAGE-TOKEN": "a-package-token-of-some-length",
     "INPUT_INSTELLAR-AUTH-TOKEN": "an-auth-token-of-some-length\n",
+    "INPUT_NOTIFY-SECRET": "a-secret-of-some-length",
 }
 
 
@@ -47,6 +48,10 @@ def test_names_keep_their_hyphens_and_values_lose_white_space_around_them() -> N
         ({"command": "generate", "config": "x.yml"}, "generate x.yml --output=aport"),
         ({"command": "build", "bucket": "s3://b"}, "build --output=packages"),
         ({"command": "push", "bucket": "s3://b", "config": "x.yml"}, "push packages --bucket=s3://b"),
+        (
+            {"command": "release", "bucket": "s3://b", "expect": "x86_64 aarch64", "config": "x.yml"},
+            "release --bucket=s3://b '--expect=x86_64 aarch64'",
+        ),
         ({"command": "deploy", "ref": "refs/tags/v1"}, "deploy --ref=refs/tags/v1"),
         ({"command": "deploy", "sha": "-x", "config": "x.yml"}, "deploy x.yml --sha=-x"),
         ({"config": "--keep"}, "run ./--keep --output=packages"),
@@ -69,6 +74,7 @@ def test_inputs_are_flags(given: dict[str, str], expected: str) -> None:
 def test_every_command_line_is_one_that_the_parser_takes() -> None:
     values = dict.fromkeys(inputs.NAMES, "x") | {
         "architectures": "x86_64 aarch64", "addressing-style": "path", "build-root": "sandbox", "builder": "embedded",
+        "expect": "x86_64",
         "concurrency": "4", "dry-run": "true", "log-level": "debug", "test": "false", "run-root": "sandbox",
     }  # fmt: skip
     for command in inputs.COMMANDS:
@@ -82,7 +88,7 @@ def test_every_command_line_is_one_that_the_parser_takes() -> None:
     [
         (
             {"command": "all"},
-            "the input command: expected one of run, validate, generate, build, push, deploy, but got 'all'",
+            "the input command: expected one of run, validate, generate, build, push, release, deploy, but got 'all'",
         ),
         ({"dry_run": "yes"}, "the input dry-run: expected true or false, but got 'yes'"),
         ({"test": "no"}, "the input test: expected true or false, but got 'no'"),
@@ -91,6 +97,15 @@ def test_every_command_line_is_one_that_the_parser_takes() -> None:
             "the input architectures: expected Alpine's names (e.g. x86_64, aarch64), but got 'amd'",
         ),
         ({"command": "push"}, "an input is missing: bucket"),
+        ({"command": "release"}, "an input is missing: expect, bucket"),
+        (
+            {"command": "release", "expect": "x86_64 arm64"},
+            "the input expect: expected Alpine's names (e.g. x86_64, aarch64), but got 'arm64'",
+        ),
+        (
+            {"command": "release", "expect": "noarch"},
+            "the input expect: expected the machines' architectures (e.g. x86_64, aarch64), but got 'noarch'",
+        ),
         *(
             ({"concurrency": text}, f"the input concurrency: expected a number from 1 to 64, but got {text!r}")
             for text in ("0", "65", "-1", "many", "1e1", "1000", "²", "4.0")
@@ -124,7 +139,9 @@ def test_architectures_are_a_list_however_it_is_written() -> None:
 def test_no_secret_is_in_the_command_line() -> None:
     for command in inputs.COMMANDS:
         shown = inputs.shown(
-            inputs.command_line(inputs.given(SECRETS | {"INPUT_COMMAND": command, "INPUT_BUCKET": "s3://b"}))
+            inputs.command_line(
+                inputs.given(SECRETS | {"INPUT_COMMAND": command, "INPUT_BUCKET": "s3://b", "INPUT_EXPECT": "x86_64"})
+            )
         )
         assert not any(part in shown for value in SECRETS.values() for part in value.strip().splitlines())
 
@@ -151,6 +168,7 @@ def test_secrets_travel_under_their_usual_names() -> None:
         ("generate", []),
         ("build", ["PAKMAN_"]),
         ("push", ["PAKMAN_", "AWS_"]),
+        ("release", ["PAKMAN_", "AWS_"]),
         ("deploy", ["AWS_", "INSTELLAR_"]),
         ("run", ["PAKMAN_", "AWS_", "INSTELLAR_"]),
     ],

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
+from typing import Any
 
 import pytest
 
 from pakman import notify
 from pakman.errors import UsageError
 from pakman.notify import Hook
+from tests.test_documents import README
 
 SECRET = "a-long-random-text-0123456789"
 
@@ -65,3 +68,14 @@ def test_an_address_without_a_secret_is_refused(secret: str) -> None:
 def test_neither_the_secret_nor_what_is_in_the_address_is_shown() -> None:
     shown = repr(hook("https://me:the-password@example.com/T000/the-path?key=the-key"))
     assert shown == "Hook(https://example.com)"
+
+
+def test_the_readme_s_receiver_knows_a_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    receiver: dict[str, Any] = {}
+    exec(compile(code, "README", "exec"), receiver)
+    monkeypatch.setenv(notify.SECRET, SECRET)
+    headers = {"X-Pakman-Signature-256": notify.signature(b"{}", SECRET)}
+    assert receiver["is_ours"](b"{}", headers)
+    assert not receiver["is_ours"](b"{ }", headers)
+    assert not receiver["is_ours"](b"{}", {"X-Pakman-Signature-256": "sha256="})

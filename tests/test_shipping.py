@@ -256,7 +256,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(bucket.Bucket, "list", lambda _self, _prefix: {})
     monkeypatch.setattr(shipping, "_published", pushed)
     monkeypatch.setattr(deploy_commands, "finish", lambda *_: done.append("deployed"))
-    monkeypatch.setattr(deploy_commands, "_sha", lambda *_: "0" * 40)
+    monkeypatch.setattr(deploy_commands, "sha", lambda *_: "0" * 40)
     return done
 
 
@@ -357,7 +357,7 @@ def test_what_is_wrong_here_is_said_before_anybody_is_asked(
     job: Job, pem: str, command: str, argv: list[str], status: int, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The hermetic ring fails a test that opens a socket.
-    monkeypatch.setattr(deploy_commands, "_sha", lambda *_: "0" * 40)
+    monkeypatch.setattr(deploy_commands, "sha", lambda *_: "0" * 40)
     ref = [] if argv[0].startswith("--ref") else ["--ref=refs/heads/main"]
     env = {"PAKMAN_SIGNING_KEY": pem, "AWS_EC2_METADATA_DISABLED": "true", **TOKENS}
     ended, _, summary = job(command, *argv, *ref, **env)
@@ -377,7 +377,7 @@ def test_what_is_wrong_here_is_said_before_anybody_is_asked(
 def test_what_a_build_would_refuse_is_said_before_anybody_is_asked(
     job: Job, pem: str, argv: list[str], key: str, status: int, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deploy_commands, "_sha", lambda *_: "0" * 40)
+    monkeypatch.setattr(deploy_commands, "sha", lambda *_: "0" * 40)
     ended, _, summary = job(*RUN, *argv, PAKMAN_SIGNING_KEY=key.replace("pem", pem), **TOKENS)
     assert (ended, sentence in summary.replace("\\", "")) == (status, True), summary
 

@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 import yaml
 
+from pakman import arguments
 from pakman.stack import STACKS
 from tests.test_documents import TOP
 
 WORKFLOWS = sorted((TOP / ".github/workflows").glob("*.yml"))
 ACTION = yaml.safe_load((TOP / "action.yml").read_text())
 PINNED = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
-SECRETS = {"signing-key", "access-key-id", "secret-access-key", "session-token"}
-DEPLOYING = {"instellar-endpoint", "instellar-package-token", "instellar-auth-token", "ref", "sha"}
-"""What is none of the reusable workflow's: its jobs ship an architecture each."""
+SECRETS = {"signing-key", "access-key-id", "secret-access-key", "session-token", "notify-secret"}
+ELSEWHERE = {"instellar-endpoint", "instellar-package-token", "instellar-auth-token", "ref", "sha", "expect"}
+"""What is none of the reusable workflow's: it deploys nothing, and what it releases is what its own jobs have built."""
+RELEASING = {"channel", "notify-url", "notify-secret"}
+"""What is for the job that comes after all architectures."""
 NO_PULL_REQUEST = "!startsWith(github.event_name, 'pull_request')"
 
 each_workflow = pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
@@ -122,18 +125,23 @@ def called() -> Any:
 def test_the_reusable_workflow_has_the_actions_inputs() -> None:
     inputs, secrets = called()["inputs"], called()["secrets"]
     # It always runs all, on machines of its own.
-    assert set(inputs) - {"ref", "artifact"} == set(ACTION["inputs"]) - SECRETS - DEPLOYING - {"command", "cache-dir"}
+    assert set(inputs) - {"ref", "artifact"} == set(ACTION["inputs"]) - SECRETS - ELSEWHERE - {"command", "cache-dir"}
     assert set(secrets) == SECRETS
     for name, given in {**inputs, **secrets}.items():
-        if name in ACTION["inputs"] and name not in DEPLOYING:
+        if name in ACTION["inputs"] and name not in ELSEWHERE:
             assert given["description"] == ACTION["inputs"][name]["description"]
             assert not given.get("required")
 
 
 def test_the_reusable_workflow_hands_every_input_on() -> None:
-    (build,) = (step for step in steps(TOP / "package.yml") if step.get("id") == "pakman")
-    assert set(build["with"]) == set(called()["inputs"]) - {"ref", "artifact"} | SECRETS
-    for name, value in build["with"].items():
+    build, release = (step["with"] for step in steps(TOP / "package.yml") if step.get("id") == "pakman")
+    assert set(build) == set(called()["inputs"]) - {"ref", "artifact"} - RELEASING | SECRETS - RELEASING
+    assert release.pop("command") == "release"
+    assert release.pop("sha") == "${{ needs.collect.outputs.commit }}"
+    assert release.pop("expect") == "${{ join(fromJSON(needs.collect.outputs.architectures), ',') }}"
+    of_release = set(arguments.flags("release")) & set(called()["inputs"]) - {"working-directory", "dry-run"}
+    assert set(release) == of_release | SECRETS
+    for name, value in [*build.items(), *release.items()]:
         context = "secrets" if name in SECRETS else "inputs"
         only = f"{NO_PULL_REQUEST} && {context}.{name} || ''" if name in {*SECRETS, "bucket"} else f"{context}.{name}"
         assert value == f"${{{{ {only} }}}}"
@@ -164,6 +172,7 @@ def left_by(arch: str, **more: str) -> dict[str, str]:
         "name": "notes",
         "version": "1.0.0-r0",
         "arch": arch,
+        "commit": "0" * 40,
         "packages": json.dumps([package]),
         "checksums": f"{'0' * 64}  {arch}/notes-1.0.0-r0.apk",
         "repository-url": "https://example.org/deployments",
@@ -174,11 +183,17 @@ def left_by(arch: str, **more: str) -> dict[str, str]:
 
 def test_the_collected_outputs_are_those_of_all_architectures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = collect(tmp_path, monkeypatch, left_by("x86_64"), left_by("aarch64"))
-    assert set(outputs) == set(called()["outputs"]) == set(workflow("package.yml")["jobs"]["collect"]["outputs"])
+    jobs = workflow("package.yml")["jobs"]
+    assert set(outputs) == set(jobs["collect"]["outputs"])
+    assert {name: each["value"] for name, each in called()["outputs"].items()} == {
+        name: f"${{{{ jobs.{job}.outputs.{name} }}}}" for job in ("collect", "release") for name in jobs[job]["outputs"]
+    }
+    assert set(jobs["release"]["outputs"]) <= set(ACTION["outputs"])
     assert [package["arch"] for package in json.loads(outputs["packages"])] == ["aarch64", "x86_64"]
     assert json.loads(outputs["architectures"]) == ["aarch64", "x86_64"]
     assert len(outputs["checksums"].splitlines()) == 2
     assert outputs["version"] == "1.0.0-r0"
+    assert outputs["commit"] == "0" * 40
     assert outputs["repository-url"] == "https://example.org/deployments"
     assert outputs["skipped"] == outputs["key-name"] == ""
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
+import re
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +19,7 @@ from pakman.errors import DeploymentError
 from pakman.notify import Hook
 from tests.instellar_service import Fault, Receiver, running
 from tests.integration.test_instellar import IDS, ONCE, QUICK
+from tests.test_documents import README
 
 SECRET = "a-long-random-text-0123456789"
 BODY = b'{\n  "name": "shop\xc3\xbc"\n}\n'
@@ -140,3 +144,13 @@ def test_nobody_there_is_one_sentence() -> None:
         pass
     with pytest.raises(DeploymentError, match="cannot be reached: the connection broke, or there is none"):
         hook(gone).tell(BODY)
+
+
+def test_the_readme_s_line_comes_to_the_same(tmp_path: Path) -> None:
+    (line,) = re.findall(r"`(openssl dgst [^`]+)`", README)
+    (tmp_path / "release.json").write_bytes(BODY)
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=tmp_path, env={**os.environ, notify.SECRET: SECRET}, check=True, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert f"sha256={done.stdout.split()[-1]}" == notify.signature(BODY, SECRET)

@@ -1,188 +1,320 @@
-"""A release's tags: where scripts/release-tags leaves them, in a real repository with a real remote."""
+"""The jobs of a matrix push an architecture each; `pakman release` makes one release of them, once."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from dataclasses import dataclass
+import json
+import platform
+import uuid
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.test_documents import TOP
+from pakman import cli, notify
+from pakman import release as story
+from pakman.bucket import Location
+from pakman.channels import Channel
+from pakman.pushed import Commit, fetch
+from pakman.repository import Repository
+from tests import demo
+from tests.instellar_service import Fault, Receiver, running
+from tests.integration.conftest import AlpineRoot
+from tests.integration.test_channels import KEY, Store, pem
+from tests.packages import MTIME
+from tests.packages import key as key_called
+from tests.proxy import Request, proxy, s3_error
+from tests.repositories import COMMIT, signed_repository
+from tests.servers import S3Server
 
-pytestmark = pytest.mark.git
+pytestmark = [pytest.mark.s3, pytest.mark.git]
 
-IMAGE = f"ghcr.io/acme/pakman@sha256:{'0123456789abcdef' * 4}"
-OTHER = f"ghcr.io/acme/pakman@sha256:{'f' * 64}"
+ARCH = platform.machine()
+OTHER = "aarch64" if ARCH == "x86_64" else "x86_64"
+BOTH = tuple(sorted((ARCH, OTHER)))
+EXPECT = f"--expect={ARCH},{OTHER}"
+FOLDER = f"deployments/acme/notes/{COMMIT}"
+NAMES = ("notes", "notes-openrc")
+SECRET = "a-long-random-text-0123456789"
 
 
-@dataclass
-class Work:
-    """A clone whose `origin` is a bare repository beside it."""
-
-    path: Path
-    origin: Path
-
-    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        env = {
-            "PATH": os.environ["PATH"],
-            "GIT_CONFIG_GLOBAL": "/dev/null",
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_AUTHOR_NAME": "A",
-            "GIT_AUTHOR_EMAIL": "a@example.org",
-            "GIT_COMMITTER_NAME": "C",
-            "GIT_COMMITTER_EMAIL": "c@example.org",
-        }
-        return subprocess.run(argv, cwd=self.path, env=env, check=False, capture_output=True, text=True)
-
-    def git(self, *arguments: str) -> str:
-        done = self.run("git", *arguments)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    def tag(self, name: str, *options: str) -> str:
-        """Make a commit, tag it, push both, and return the commit."""
-        (self.path / "version").write_text(name)
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--message", name)
-        self.git("tag", *options, name)
-        self.git("push", "--quiet", "origin", "main", name)
-        return self.git("rev-parse", "HEAD")
-
-    def release(self, tag: str, commit: str, image: str = IMAGE) -> subprocess.CompletedProcess[str]:
-        return self.run("scripts/release-tags", tag, commit, image)
-
-    def released(self, tag: str) -> None:
-        done = self.release(tag, self.tag(tag))
-        assert done.returncode == 0, done.stderr
-
-    def there(self) -> dict[str, str]:
-        """Return the commit of each tag and branch at the origin."""
-        found: dict[str, str] = {}
-        for line in self.git("ls-remote", "origin", "refs/heads/*", "refs/tags/*").splitlines():
-            commit, name = line.split("\t")
-            # An annotated tag's commit is listed after the tag itself.
-            found[name.split("/", 2)[2].removesuffix("^{}")] = commit
-        return found
+@pytest.fixture(scope="module")
+def client(s3_server: S3Server) -> Any:
+    """Another client than ours."""
+    client = s3_server.client()
+    client.create_bucket(Bucket="releases")
+    return client
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Work:
-    made = Work(tmp_path / "clone", tmp_path / "origin.git")
-    (made.path / "scripts").mkdir(parents=True)
-    for name in ("pin-action", "release-tags"):
-        shutil.copy(TOP / "scripts" / name, made.path / "scripts" / name)
-    shutil.copy(TOP / "action.yml", made.path / "action.yml")
-    made.git("init", "--quiet", "--initial-branch=main")
-    made.git("init", "--quiet", "--bare", str(made.origin))
-    made.git("remote", "add", "origin", str(made.origin))
-    return made
+def store(s3_server: S3Server, client: Any) -> Store:
+    """Room for one test."""
+    return Store(s3_server, Location("releases", f"t{uuid.uuid4().hex[:12]}"), client)
 
 
-@pytest.mark.parametrize("options", [(), ("--annotate", "--message=A release")], ids=["lightweight", "annotated"])
-def test_a_release_is_a_child_of_its_commit_that_names_the_image(work: Work, options: tuple[str, ...]) -> None:
-    commit = work.tag("v1.2.3", *options)
-    done = work.release("v1.2.3", commit)
-    assert done.returncode == 0, done.stderr
-    there = work.there()
-    pinned = there["v1.2.3"]
-    assert there == {"main": commit, "v1.2.3": pinned, "v1.2": pinned, "v1": pinned}
-    assert done.stdout.splitlines() == [f"{tag} {pinned}" for tag in ("v1.2.3", "v1.2", "v1")]
-    work.git("fetch", "--quiet", "--force", "--tags")
-    assert work.git("rev-parse", "v1^") == commit
-    changed = [line for line in work.git("diff", "--unified=0", commit, "v1").splitlines() if line[:2] in ("- ", "+ ")]
-    assert changed == ["-  image: Dockerfile", f"+  image: docker://{IMAGE}"]
-    assert work.git("status", "--porcelain") == ""
+Pakman = Callable[..., tuple[int, str, str]]
 
 
-def test_a_release_that_is_made_again_finds_its_work_done(work: Work) -> None:
-    commit = work.tag("v1.2.3")
-    first = work.release("v1.2.3", commit)
-    there = work.there()
-    # Another time, another author, and a tag of the line that was lost.
-    work.git("push", "--quiet", "--delete", "origin", "v1")
-    again = work.release("v1.2.3", commit)
-    assert (again.returncode, again.stdout) == (0, first.stdout)
-    assert work.there() == there
+@pytest.fixture
+def pakman(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Pakman:
+    """A command line to this bucket, as in a job of acme/Notes; returns the exit code, stdout and stderr."""
+    variables = {**store.server.env, "GITHUB_REPOSITORY": "acme/Notes", "GITHUB_SHA": COMMIT}
+    variables |= {"PAKMAN_SIGNING_KEY": pem(key_called(KEY)).decode(), "PAKMAN_NOTIFY_SECRET": SECRET}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        code = cli.main([*words, f"--bucket={store.location}"])
+        out, err = capsys.readouterr()
+        assert SECRET not in out + err
+        return code, out, err
+
+    return run
 
 
-def test_the_lines_follow_their_newest_version_only(work: Work) -> None:
-    for tag in ("v1.9.0", "v1.10.0", "v2.0.0", "v1.9.1"):
-        work.released(tag)
-    there = work.there()
-    assert there["v1.9"] == there["v1.9.1"]
-    assert there["v1"] == there["v1.10"] == there["v1.10.0"]
-    assert there["v2"] == there["v2.0"] == there["v2.0.0"]
-    assert len({there["v1.9.1"], there["v1.10.0"], there["v2.0.0"]}) == 3
+def built(folder: Path, *arches: str, **more: Any) -> dict[str, Repository]:
+    """Build each architecture in a folder of its own, as the jobs of a matrix do."""
+    return {arch: signed_repository(folder / arch, arch=arch, names=NAMES, **more) for arch in arches or BOTH}
 
 
-def test_a_release_does_not_change(work: Work) -> None:
-    commit = work.tag("v1.2.3")
-    work.release("v1.2.3", commit)
-    there = work.there()
-    done = work.release("v1.2.3", commit, OTHER)
-    assert done.returncode == 1
-    assert "a release does not change, take the next version" in done.stderr
-    assert work.there() == there
+def pushed(pakman: Pakman, repositories: dict[str, Repository]) -> dict[str, Repository]:
+    for each in repositories.values():
+        assert pakman("push", str(each.directory))[0] == 0
+    return repositories
 
 
-def test_a_tag_that_somebody_else_moved_stays_there(work: Work) -> None:
-    first = work.tag("v1.2.3")
-    work.git("tag", "--force", "v1.2.3", work.tag("v0.1.0"))
-    work.git("push", "--quiet", "--force", "origin", "v1.2.3")
-    there = work.there()
-    done = work.release("v1.2.3", first)
-    assert done.returncode == 1
-    assert f"the tag v1.2.3 is at {there['v1.2.3']}" in done.stderr
-    assert work.there() == there
+def stamps(store: Store) -> dict[str, tuple[str, object]]:
+    """The ETag and the time of each object."""
+    found = store.client.list_objects_v2(Bucket=store.location.name, Prefix=f"{store.location.prefix}/")
+    return {item["Key"]: (item["ETag"], item["LastModified"]) for item in found.get("Contents", ())}
 
 
-def test_no_tag_moves_if_another_release_moves_one_meanwhile(work: Work) -> None:
-    work.released("v1.2.2")
-    commit = work.tag("v1.2.3")
-    hook = work.path / ".git/hooks/pre-push"
-    hook.write_text(f"#!/bin/sh\ngit -C {work.origin} update-ref refs/tags/v1 {commit}\n")
-    hook.chmod(0o755)
-    before = work.there()
-    done = work.release("v1.2.3", commit)
-    assert done.returncode != 0
-    assert "refs/tags/v1" in done.stderr
-    assert work.there() == {**before, "v1": commit}
+@pytest.mark.alpine
+def test_two_architectures_are_one_release_that_apk_installs(
+    store: Store, pakman: Pakman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alpine_root: AlpineRoot
+) -> None:
+    made = pushed(pakman, built(tmp_path / "built"))
+    outputs, summary = tmp_path / "outputs", tmp_path / "summary"
+    monkeypatch.setenv("GITHUB_OUTPUT", str(outputs))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    code, out, err = pakman("release", EXPECT, "--channel=stable")
+    assert code == 0, err
+    url = f"{store.server.endpoint}/releases/{store.location.prefix}"
+    assert out.splitlines()[-2:] == [f"wget -qO- {url}/channels/stable/install.sh | sh", "rc-service notes start"]
+
+    objects = store.objects()
+    (archived,) = (name for name in objects if name.startswith("archives/"))
+    files = {f"{each.arch}/{path.name}": path for each in made.values() for path in (each.index.parent.glob("*.*z"))}
+    files |= {f"{each.arch}/{one.path.name}": one.path for each in made.values() for one in each.packages}
+    with zipfile.ZipFile(BytesIO(objects[archived])) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {
+            name: path.read_bytes() for name, path in files.items()
+        }
+    prefix = store.location.prefix
+    told = json.loads(objects[f"{FOLDER}/release.json"])
+    assert told == {
+        "owner": "acme", "project": "Notes", "slug": "notes", "name": "notes", "version": "1.0.0-r0",
+        "commit": COMMIT, "time": "2023-11-14T22:13:20Z", "stack": "alpine/3.23",
+        "builder": {arch: {"name": "embedded", "pakman": "0.1.0"} for arch in BOTH},
+        "repository": f"{prefix}/{FOLDER}", "public_key": f"{prefix}/keys/{KEY}", "archive": f"{prefix}/{archived}",
+        "channel": {"name": "stable", "path": f"{prefix}/channels/stable"},
+        "packages": [
+            {
+                "name": name, "version": "1.0.0-r0", "arch": arch, "file": f"{arch}/{name}-1.0.0-r0.apk",
+                "size": package.size, "sha256": package.sha256,
+            }
+            for arch in BOTH for name, package in zip(NAMES, made[arch].packages, strict=True)
+        ],
+    }  # fmt: skip
+    assert MTIME == 1_700_000_000
+
+    found = demo.parsed(outputs.read_text().split("skipped=\n")[-2] + "skipped=\n")
+    assert found["release-path"] == f"{prefix}/{FOLDER}/release.json"
+    assert found["release-url"] == f"{url}/{FOLDER}/release.json"
+    assert found["archive-path"] == told["archive"]
+    assert found["channel-url"] == f"{url}/channels/stable"
+    assert (found["arch"], found["commit"], found["version"]) == (" ".join(BOTH), COMMIT, "1.0.0-r0")
+    assert json.loads(found["packages"]) == told["packages"]
+    assert "package-dir" not in found
+    assert f"| notes | 1.0.0-r0 | {OTHER.replace('_', chr(92) + '_')} | " in summary.read_text()
+    assert f"- Release: `{found['release-url']}`" in summary.read_text()
+
+    # Run twice, it changes nothing.
+    before = stamps(store)
+    code, again, _ = pakman("release", f"--expect={OTHER} {ARCH}", "--channel=stable", "--format=json")
+    assert code == 0
+    assert again.encode() == objects[f"{FOLDER}/release.json"]
+    assert stamps(store) == before
+
+    alpine_root.sh(f"wget -qO- {url}/channels/stable/install.sh | sh")
+    assert alpine_root.sh("cat /usr/share/notes/version") == "1.0.0-r0"
+    alpine_root.sh(
+        f"""
+        mkdir -p /other/etc/apk
+        cp -r /etc/apk/keys /other/etc/apk/keys
+        echo {url}/channels/stable > /other/etc/apk/repositories
+        apk add --root /other --arch {OTHER} --initdb --no-scripts notes
+        """
+    )
+    assert alpine_root.sh("cat /other/usr/share/notes/version /other/etc/apk/arch") == f"1.0.0-r0{OTHER}\n"
 
 
-def test_an_action_that_names_no_dockerfile_is_not_released(work: Work) -> None:
-    (work.path / "action.yml").write_text("runs:\n  using: docker\n  image: docker://alpine\n")
-    commit = work.tag("v1.2.3")
-    done = work.release("v1.2.3", commit)
-    assert done.returncode == 1
-    assert "expected one line '  image: Dockerfile'" in done.stderr
-    assert work.there() == {"main": commit, "v1.2.3": commit}
+def test_what_is_missing_is_named_with_what_is_there(store: Store, pakman: Pakman, tmp_path: Path) -> None:
+    where = f"{store.location.prefix}/{FOLDER} in {store.location}"
+    code, _, err = pakman("release", EXPECT)
+    assert code == 6
+    assert f"{where} has no packages for aarch64 and x86_64 yet" in err
+    made = built(tmp_path / "built")
+    pushed(pakman, {ARCH: made[ARCH]})
+    before = stamps(store)
+    code, _, err = pakman("release", EXPECT, "--channel=stable", "--notify-url=https://127.0.0.1:1/")
+    assert code == 6
+    assert f"{where} has packages for {ARCH}, but none for {OTHER} yet\n" in err
+    assert "did a job of the matrix fail" in err
+    assert stamps(store) == before
 
 
-def test_a_tag_that_the_origin_lacks_is_no_release(work: Work) -> None:
-    commit = work.tag("v1.2.3")
-    work.git("push", "--quiet", "--delete", "origin", "v1.2.3")
-    done = work.release("v1.2.4", commit)
-    assert done.returncode == 1
-    assert "there is no tag v1.2.4 at origin" in done.stderr
+def test_a_channel_needs_the_key_of_the_packages(
+    store: Store, pakman: Pakman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAKMAN_SIGNING_KEY", "")
+    code, _, err = pakman("release", EXPECT, "--channel=stable")
+    assert code == 5
+    assert "--channel needs the signing key" in err
+    pushed(pakman, built(tmp_path / "built"))
+    monkeypatch.setenv("PAKMAN_SIGNING_KEY", pem(key_called("another")).decode())
+    before = stamps(store)
+    code, _, err = pakman("release", EXPECT, "--channel=stable")
+    assert code == 5
+    assert f"the signing key is not {KEY}" in err
+    assert stamps(store) == before
+    assert pakman("release", EXPECT)[0] == 0
+
+
+def test_a_commit_is_released_once(store: Store, pakman: Pakman, tmp_path: Path) -> None:
+    pushed(pakman, built(tmp_path / "built"))
+    assert pakman("release", EXPECT, "--channel=stable")[0] == 0
+    before = stamps(store)
+    for words, difference in (
+        ((EXPECT, "--channel=edge"), "another channel"),
+        ((f"--expect={ARCH}", "--channel=stable"), "another builder and archive and packages"),
+    ):
+        code, _, err = pakman("release", *words)
+        assert code == 6
+        assert f"release.json is in {store.location} already, with {difference}: nothing was changed" in err
+        assert "a commit is released once" in err
+    assert stamps(store) == before
+    # What was taken out of the channel since stays out.
+    store.channel().edit(ARCH, lambda _stanzas: ())
+    before = stamps(store)
+    code, _, err = pakman("release", EXPECT, "--channel=stable")
+    assert code == 0
+    assert "release.json is there already: nothing was changed" in err
+    assert stamps(store) == before
+    key = f"{store.location.prefix}/{FOLDER}/release.json"
+    store.client.put_object(Bucket=store.location.name, Key=key, Body=b"[")
+    assert "already, with other content" in pakman("release", EXPECT, "--channel=stable")[2]
+
+
+def test_a_dry_run_stores_nothing(store: Store, pakman: Pakman, tmp_path: Path) -> None:
+    pushed(pakman, built(tmp_path / "built"))
+    before = stamps(store)
+    code, _, err = pakman("release", EXPECT, "--channel=stable", "--dry-run", "--notify-url=https://127.0.0.1:1/")
+    assert code == 0
+    assert f"would be stored: {store.location.prefix}/channels/stable/{OTHER}/notes-1.0.0-r0.apk" in err
+    assert f"would be stored: {store.location.prefix}/{FOLDER}/release.json" in err
+    assert stamps(store) == before
+
+
+def test_two_releases_at_once_are_one(store: Store, pakman: Pakman, tmp_path: Path) -> None:
+    pushed(pakman, built(tmp_path / "built"))
+
+    def make(number: int) -> story.Release:
+        folder = tmp_path / f"{number}"
+        with closing(store.bucket) as bucket:
+            found = fetch(bucket, Commit("acme", "notes", COMMIT), BOTH, folder / "pushed")
+            channel = Channel(bucket, "stable", [key_called(KEY)])
+            return story.release(bucket, found.repositories, folder, channel=channel)
+
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(make, range(3)))
+    assert len({each.body for each in made}) == 1
+    objects = store.objects()
+    assert objects[f"{FOLDER}/release.json"] == made[0].body
+    assert len([name for name in objects if name.startswith("archives/")]) == 1
+    assert [store.versions(arch=arch) for arch in BOTH] == [["notes-1.0.0-r0", "notes-openrc-1.0.0-r0"]] * 2
+
+
+def test_a_release_that_broke_is_finished_by_the_next(
+    store: Store, pakman: Pakman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed(pakman, built(tmp_path / "built"))
+    broken = ["/archives/", f"/channels/stable/{BOTH[1]}/APKINDEX", "/release.json"]
+
+    def before(request: Request) -> Any:
+        return s3_error(403, "AccessDenied") if request.method == "PUT" and broken[0] in request.path else None
+
+    with proxy(store.server.endpoint, before=before) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        while broken:
+            assert pakman("release", EXPECT, "--channel=stable")[0] == 6
+            assert f"{FOLDER}/release.json" not in store.objects()
+            broken.pop(0)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", store.server.endpoint)
+    assert pakman("release", EXPECT, "--channel=stable")[0] == 0
+    assert f"{FOLDER}/release.json" in store.objects()
+    assert [store.versions(arch=arch) for arch in BOTH] == [["notes-1.0.0-r0", "notes-openrc-1.0.0-r0"]] * 2
+
+
+def test_a_receiver_is_told_what_lies_in_the_bucket(store: Store, pakman: Pakman, tmp_path: Path) -> None:
+    pushed(pakman, built(tmp_path / "built"))
+    with running(Receiver({})) as receiver:
+        receiver.before = lambda _asked: Fault(418, b"I am a teapot")
+        url = f"--notify-url={receiver.endpoint}/hooks/the-path"
+        code, _, err = pakman("release", EXPECT, url)
+        assert code == 7
+        assert f"{receiver.endpoint} does not take the release (418): I am a teapot" in err
+        # All is there but the notice, which the next run makes up for.
+        before, receiver.before = stamps(store), lambda _asked: None
+        code, out, err = pakman("release", EXPECT, url)
+        assert code == 0
+        assert "the-path" not in out + err
+        assert stamps(store) == before
+        first, second = receiver.asked
+    assert first.body == second.body == store.objects()[f"{FOLDER}/release.json"]
+    assert second.headers["x-pakman-signature-256"] == notify.signature(second.body, SECRET)
+    assert first.headers["x-pakman-delivery"] == second.headers["x-pakman-delivery"]
 
 
 @pytest.mark.parametrize(
-    ("tag", "commit", "image", "message"),
+    ("words", "secret", "sentence"),
     [
-        ("1.2.3", "HEAD", IMAGE, "expected a tag like v1.2.3, but got 1.2.3"),
-        ("v1.2.3-rc.1", "HEAD", IMAGE, "expected a tag like v1.2.3, but got v1.2.3-rc.1"),
-        ("v1.2", "HEAD", IMAGE, "expected a tag like v1.2.3, but got v1.2"),
-        ("v1.2.3", "0" * 40, IMAGE, "there is no commit 0000"),
-        ("v1.2.3", "HEAD", "ghcr.io/acme/pakman:1.2.3", "expected an image with its digest"),
-        ("v1.2.3", "HEAD", f"{IMAGE}|w x", "expected an image with its digest"),
+        (("--notify-url=https://hooks.example.com/",), "", "no secret to sign with"),
+        (("--notify-url=http://hooks.example.com/",), SECRET, "would read the release"),
+        (("--channel=Stable",), SECRET, "cannot be a channel's name"),
+        (("--sha=main",), SECRET, "--sha is 'main', but it should be a full commit SHA"),
     ],
 )
-def test_what_is_wrong_is_said_and_nothing_moves(work: Work, tag: str, commit: str, image: str, message: str) -> None:
-    there = work.tag("v1.2.3")
-    done = work.release(tag, commit, image)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert work.there() == {"main": there, "v1.2.3": there}
+def test_a_command_line_that_cannot_be_is_refused_before_anybody_is_asked(
+    pakman: Pakman, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], secret: str, sentence: str
+) -> None:
+    monkeypatch.setenv("PAKMAN_NOTIFY_SECRET", secret)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    code, _, err = pakman("release", EXPECT, *words)
+    assert code == 2
+    assert sentence in err
+
+
+def test_a_fork_s_pull_request_is_not_released(
+    store: Store, pakman: Pakman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTOR", "dependabot[bot]")
+    code, _, err = pakman("release", EXPECT)
+    assert code == 0
+    assert "nothing was released: GitHub gives Dependabot's jobs no secrets" in err
+    assert store.objects() == {}
