@@ -14,12 +14,13 @@ from pakman.apk.index import Stanza, write_index
 from pakman.bucket import Bucket, Location
 from pakman.channels import Channel, adding
 from pakman.errors import BucketError
-from tests.integration.test_channels import ARCH, KEY, Push, Store, push
+from tests.integration.test_channels import Push, push
 from tests.packages import key as key_called
 from tests.packages import named, pack
 from tests.proxy import Answer, Request, proxy, s3_error
 from tests.repositories import signed_repository
 from tests.servers import S3Server
+from tests.stores import ARCH, KEY, Store
 
 pytestmark = pytest.mark.s3
 

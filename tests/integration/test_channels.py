@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,53 +14,14 @@ import pytest
 from pakman import cli
 from pakman.bucket import Bucket, Location
 from pakman.channels import Channel, adding
-from pakman.signing import SigningKey
 from tests.integration.conftest import AlpineRoot
 from tests.packages import key as key_called
 from tests.proxy import Answer, Request, proxy
 from tests.repositories import signed_repository
 from tests.servers import S3Server
+from tests.stores import ARCH, KEY, Store, pem
 
 pytestmark = pytest.mark.s3
-
-ARCH = platform.machine()
-KEY = "acme-notes.rsa.pub"
-
-
-@dataclass(frozen=True)
-class Store:
-    """A prefix of its own in the server's one bucket."""
-
-    server: S3Server
-    location: Location
-    client: Any
-
-    @property
-    def bucket(self) -> Bucket:
-        """A newly opened bucket."""
-        return Bucket(self.location, env=self.server.env)
-
-    def channel(self, name: str = "stable", *, key: SigningKey | None = None) -> Channel:
-        """A newly opened channel."""
-        return Channel(self.bucket, name, [key or key_called(KEY)])
-
-    def objects(self) -> dict[str, bytes]:
-        """All that is there, by the key without the prefix."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.location.name, Prefix=f"{self.location.prefix}/"
-        )
-        keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
-        return {
-            key.removeprefix(f"{self.location.prefix}/"): bytes(
-                self.client.get_object(Bucket=self.location.name, Key=key)["Body"].read()
-            )
-            for key in keys
-        }
-
-    def versions(self, name: str = "stable", arch: str = ARCH) -> list[str]:
-        """What the index has, each as NAME-VERSION."""
-        live = self.channel(name).index(arch)
-        return [] if live is None else [f"{each.name}-{each.version}" for each in live.stanzas]
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +54,6 @@ def push(
         return code, *capsys.readouterr()
 
     return run
-
-
-def pem(key: SigningKey) -> bytes:
-    """Return a private key's file."""
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    return key._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 Push = Callable[..., tuple[int, str, str]]
