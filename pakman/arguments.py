@@ -83,6 +83,7 @@ def parser(first: str = "") -> argparse.ArgumentParser:
         "inspect": _inspect,
         "keygen": _keygen,
         "stack": _stack,
+        "repository": _repository,
     }
     for name, add in known.items():
         if first not in known or name == first:
@@ -381,6 +382,108 @@ def _stack(commands: _Commands) -> None:
         "which stack to take, and why",
         "Name the stack to take, say until when it is supported, and what the manifest\nin this folder says today.",
     )
+
+
+def _repository(commands: _Commands) -> None:
+    command = _command(
+        commands,
+        "repository",
+        "look after the channels of a bucket: list, verify, promote, roll back, prune",
+        "What `pakman push --channel` made, and what a person or a schedule does to it.",
+    )
+    actions = command.add_subparsers(
+        prog="pakman repository",
+        dest="action",
+        metavar="ACTION",
+        title="actions",
+        parser_class=CommandParser,
+        required=True,
+    )
+    listing = _command(
+        actions,
+        "list",
+        "the packages in each channel",
+        "List what each index names: architecture, package, version, size, and when the\n"
+        "index changed. `*` marks the newest versions, which are what `apk add` takes.",
+        f"environment:\n{_BUCKET_VARIABLES}",
+    )
+    listing.add_argument("channel", metavar="CHANNEL", nargs="?", help="the channel (default: all)")
+    flag_groups.place(listing)
+    verify = _command(
+        actions,
+        "verify",
+        "read all that a channel has, and say everything that is wrong with it",
+        "Read every index, its signature and every package that it names: size,\n"
+        "checksums, files, signature. SHA256SUMS and the copies of the newest versions\n"
+        "have to agree. Exit 6 where something is wrong; all of it is said. A package\n"
+        "that no index names is not wrong: `pakman repository prune` takes it.",
+        f"environment:\n{_BUCKET_VARIABLES}",
+    )
+    verify.add_argument("channel", metavar="CHANNEL", nargs="?", help="the channel (default: all)")
+    verify.add_argument(
+        "--key",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a public key that may have signed it; repeatable (default: those in the bucket's folder keys)",
+    )
+    flag_groups.place(verify)
+    promote = _command(
+        actions,
+        "promote",
+        "let the newest version in one channel join another one",
+        "Let a version, with all its packages for all architectures, join another channel\n"
+        "as it is: nothing is built anew. Each package is compared with what the index\n"
+        "says first. Run again, it changes nothing.",
+        f"environment:\n{_KEY_VARIABLE}{_BUCKET_VARIABLES}",
+    )
+    promote.add_argument("source", metavar="FROM", help="the channel that has it")
+    promote.add_argument("target", metavar="TO", help="the channel that it joins")
+    promote.add_argument(
+        "--package-version", metavar="VERSION", help="which one, e.g. 1.2.3 or 1.2.3-r4 (default: the newest)"
+    )
+    flag_groups.channel_key(promote)
+    flag_groups.place(promote, has_public_url=True)
+    rollback = _command(
+        actions,
+        "rollback",
+        "take the newest version out of a channel",
+        "Take all that is newer than a version out of the index of every architecture,\n"
+        "and say what a machine has to do that has it already. The packages stay in the\n"
+        "bucket until `pakman repository prune` deletes them.",
+        f"environment:\n{_KEY_VARIABLE}{_BUCKET_VARIABLES}",
+    )
+    rollback.add_argument("channel", metavar="CHANNEL", help="the channel")
+    rollback.add_argument(
+        "--to",
+        metavar="VERSION",
+        help="what to go back to, e.g. 1.2.3 or 1.2.3-r4 (default: the version before the newest)",
+    )
+    flag_groups.channel_key(rollback)
+    flag_groups.place(rollback)
+    prune = _command(
+        actions,
+        "prune",
+        "take old versions out of a channel, and delete what no machine needs any more",
+        "Take versions out of the index that are neither among the newest N of their\n"
+        "application nor younger than D. apk goes by an index for up to four hours: what\n"
+        "left the index is deleted by a prune that runs later than that, so run it daily.\n"
+        "Safe while others push, and finished by the next one where it is killed.",
+        f"environment:\n{_KEY_VARIABLE}{_BUCKET_VARIABLES}",
+    )
+    prune.add_argument("channel", metavar="CHANNEL", help="the channel")
+    prune.add_argument("--keep", metavar="N", help="how many versions stay at least (default: 1)")
+    prune.add_argument(
+        "--older-than", metavar="D", help="keep what is younger than that as well, e.g. 30d or 12h (default: nothing)"
+    )
+    prune.add_argument("--dry-run", action="store_true", help="change nothing, and say what would go")
+    flag_groups.channel_key(prune)
+    flag_groups.place(prune)
+    for each in (listing, verify, promote, rollback, prune):
+        each.add_argument(
+            "--format", choices=("text", "json"), default="text", help="json: print it as JSON (default: text)"
+        )
 
 
 def flags(command: str) -> dict[str, bool]:

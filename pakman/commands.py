@@ -65,6 +65,7 @@ def _command(argv: list[str], env: Env, results: Results | None) -> int:
         "inspect": _inspect,
         "keygen": _keygen,
         "stack": _stack,
+        "repository": _look_after,
     }
     reports.mask_secrets(env)
     _go_to(getattr(args, "working_directory", None))
@@ -471,3 +472,9 @@ def _stack(args: argparse.Namespace, env: Env) -> int:
 
     print(stack_commands.answer(args, env, _today()))
     return 0
+
+
+def _look_after(args: argparse.Namespace, env: Env) -> int:
+    from pakman import repository_commands
+
+    return repository_commands.answer(args, env)

@@ -142,35 +142,15 @@ def bucket(
 ) -> None:
     """Add where the packages go; `without` says where they go without --bucket."""
     group = command.add_argument_group("the bucket")
-    group.add_argument(
-        "--bucket",
-        metavar="s3://NAME[/PREFIX]",
-        required=required,
-        help="where it goes" + (" (required)" if required else f"; {without}"),
-    )
-    group.add_argument("--endpoint-url", metavar="URL", help=ENDPOINT)
-    group.add_argument(
-        "--region", metavar="REGION", help="the bucket's region (default: AWS_REGION, else the server's own)"
-    )
-    group.add_argument("--prefix", metavar="PREFIX", help="what all keys begin with, behind the prefix in --bucket")
+    _bucket(group, "where it goes" + (" (required)" if required else f"; {without}"), required=required)
     if has_channel:
         group.add_argument(
             "--channel",
             metavar="NAME",
             help="also let the packages join a repository that grows with every push, e.g. stable (default: none)",
         )
-    group.add_argument(
-        "--addressing-style",
-        choices=("auto", "path", "virtual"),
-        default="auto",
-        help="where a URL has the bucket's name: in its path, or in its host (virtual); "
-        "auto: in the path with --endpoint-url or a dot in the name, else in the host (default: auto)",
-    )
-    group.add_argument(
-        "--public-url",
-        metavar="URL",
-        help="where machines read the bucket's top, e.g. https://cdn.example.com (default: as it is written to)",
-    )
+    _addresses(group)
+    _public_url(group)
     group.add_argument(
         "--concurrency",
         metavar="N",
@@ -181,6 +161,48 @@ def bucket(
     group.add_argument(
         "--dry-run", action="store_true", help="ship and deploy nothing, and say what would have been stored where"
     )
+
+
+def place(command: argparse.ArgumentParser, *, has_public_url: bool = False) -> None:
+    """Add where the channels are."""
+    group = command.add_argument_group("the bucket")
+    _bucket(group, "where the channels are (required)", required=True)
+    _addresses(group)
+    command.set_defaults(public_url=None, concurrency=16)
+    if has_public_url:
+        _public_url(group)
+
+
+def _bucket(group: argparse._ActionsContainer, text: str, *, required: bool) -> None:
+    group.add_argument("--bucket", metavar="s3://NAME[/PREFIX]", required=required, help=text)
+    group.add_argument("--endpoint-url", metavar="URL", help=ENDPOINT)
+    group.add_argument(
+        "--region", metavar="REGION", help="the bucket's region (default: AWS_REGION, else the server's own)"
+    )
+    group.add_argument("--prefix", metavar="PREFIX", help="what all keys begin with, behind the prefix in --bucket")
+
+
+def _addresses(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--addressing-style",
+        choices=("auto", "path", "virtual"),
+        default="auto",
+        help="where a URL has the bucket's name: in its path, or in its host (virtual); "
+        "auto: in the path with --endpoint-url or a dot in the name, else in the host (default: auto)",
+    )
+
+
+def _public_url(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--public-url",
+        metavar="URL",
+        help="where machines read the bucket's top, e.g. https://cdn.example.com (default: as it is written to)",
+    )
+
+
+def channel_key(command: argparse.ArgumentParser) -> None:
+    """Add the key that signs a channel's indexes."""
+    signing_key(command, "the key that signs the channel (default: PAKMAN_SIGNING_KEY)")
 
 
 def concurrency(text: str) -> int:

@@ -26,8 +26,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "pushed", "release", "stack_report",
     ),
     (
-        "channel_commands", "cli", "commands", "deploy_commands", "release_commands", "reports", "stack_commands",
-        "test_commands", "shipping", "__main__",
+        "channel_commands", "cli", "commands", "deploy_commands", "release_commands", "reports",
+        "repository_commands", "stack_commands", "test_commands", "shipping", "__main__",
     ),
 )  # fmt: skip
 """Facts, values, effects, stories, doors: a module imports from its own layer and those above it in this list."""

@@ -124,6 +124,10 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert newest[1] == __version__
 
 
+def test_the_image_in_the_readme_is_this_version_s() -> None:
+    assert set(re.findall(r"ghcr\.io/OWNER/pakman:(\S+)", README)) == {__version__}
+
+
 def test_nothing_names_a_registry_or_an_index() -> None:
     for path in [*TOP.glob("requirements*.lock"), TOP / "Makefile", TOP / "README.md", TOP / "pyproject.toml"]:
         assert not re.search(r"(index-url|find-links|https?://(?![a-z0-9]+\.example))", path.read_text()), path.name

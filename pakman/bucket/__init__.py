@@ -254,6 +254,21 @@ class Bucket:
                 "has conditional writes: AWS, R2, MinIO and SeaweedFS do",
             )
 
+    def now(self) -> float:
+        """Return the time by the server's clock, which is that of `modified`: seconds since 1970."""
+        from email.utils import parsedate_to_datetime
+
+        with failures.told(self._access):
+            answer = self._client.list_objects_v2(Bucket=self.location.name, Prefix=self.location.prefix, MaxKeys=1)
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+        try:
+            return parsedate_to_datetime(date).timestamp()
+        except ValueError as error:
+            raise BucketError(
+                f"{self._access.place} does not say what time it is: its answer has no Date",
+                hint="look at proxies on the way; every HTTP server that has a clock says so",
+            ) from error
+
     def copy(self, source: str, key: str, *, cache_control: str, notes: Mapping[str, str]) -> None:
         """Make an object, or replace it, by a copy of another one, which stays within the server; it bears `notes`."""
         with failures.told(self._access, key):

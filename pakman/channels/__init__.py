@@ -5,6 +5,7 @@
 <prefix>/channels/<channel>/latest/<arch>/<name>.apk        a copy of the newest in the index
 <prefix>/channels/<channel>/SHA256SUMS                      of all packages
 <prefix>/channels/<channel>/install.sh
+<prefix>/channels/<channel>/pruned/<arch>/<file>            see pakman.channels.tombstones
 
 A channel belongs to one project: its indexes are signed with that project's key, and no other is ever merged into.
 """
@@ -50,24 +51,30 @@ class Live:
     modified: float
 
 
-def refuse_name(name: str) -> str:
-    """Return a channel's name; raise UsageError where it can be none."""
+def refuse_name(name: str, flag: str = "--channel") -> str:
+    """Return a channel's name, which the command line has given as `flag`; raise UsageError where it can be none."""
     if not NAME.fullmatch(name):
         raise UsageError(
-            f"--channel is {name[:80]!r}, which cannot be a channel's name",
+            f"{flag} is {name[:80]!r}, which cannot be a channel's name",
             hint="write lower-case letters, digits, '.', '_' and '-', e.g. stable or edge",
         )
     return name
 
 
 class Channel:
-    """One channel of a bucket. The first of `keys` signs its indexes first; what any of them has signed is trusted."""
+    """One channel of a bucket.
 
-    def __init__(self, bucket: Bucket, name: str, keys: Sequence[SigningKey]) -> None:
+    The first of `keys` signs its indexes first; what any of them has signed is trusted, and what `trusted` have signed:
+    who only reads needs no more.
+    """
+
+    def __init__(
+        self, bucket: Bucket, name: str, keys: Sequence[SigningKey], trusted: Sequence[PublicKey] = ()
+    ) -> None:
         self.bucket = bucket
         self.name = refuse_name(name)
         self.keys = tuple(keys)
-        self._trusted: tuple[PublicKey, ...] = tuple(key.public_key() for key in self.keys)
+        self.trusted = (*(key.public_key() for key in self.keys), *trusted)
 
     @property
     def path(self) -> str:
@@ -92,7 +99,7 @@ class Channel:
         held = self.bucket.read(key, MAX_FILE)
         if held is None:
             return None
-        stanzas = read_trusted(held, f"{key} in {self.bucket.location}", arch, self._trusted)
+        stanzas = read_trusted(held, f"{key} in {self.bucket.location}", arch, self.trusted)
         return Live(stanzas, held.etag, held.modified)
 
     def edit(self, arch: str, change: Callable[[tuple[Stanza, ...]], Iterable[Stanza]]) -> Live:
@@ -106,7 +113,7 @@ class Channel:
 
         def body(held: Held | None) -> bytes:
             nonlocal wanted
-            live = () if held is None else read_trusted(held, where, arch, self._trusted)
+            live = () if held is None else read_trusted(held, where, arch, self.trusted)
             wanted = tuple(change(live))
             if held is not None and set(wanted) == set(live):
                 return held.body
@@ -153,8 +160,8 @@ def read_trusted(held: Held, where: str, arch: str, trusted: Sequence[PublicKey]
         raise BucketError(error.message, hint="remove it, and push what the channel should have again") from error
     if not any(signed_by(key, index.signatures, index.digests) for key in trusted):
         raise BucketError(
-            f"{where} is signed by {_signers(index)}, not by {' or '.join(key.name for key in trusted)}: "
-            "nothing is merged into what another key vouches for",
+            f"{where} is signed by {_signers(index)}, not by "
+            f"{' or '.join(key.name for key in trusted) or 'a key that is known'}: it is left alone",
             hint="a channel belongs to one project and its key: push with another --channel, or another --prefix",
         )
     wrong = wrong_field(index.stanzas, arch)

@@ -20,7 +20,7 @@ from pakman.apk.index import Stanza, read_index
 from pakman.apk.package import Package
 from pakman.bucket import Held, content
 from pakman.bucket.pool import Counter, workers
-from pakman.channels import MUTABLE, Channel, file_name, wrong_field
+from pakman.channels import MUTABLE, Channel, file_name, tombstones, wrong_field
 from pakman.errors import BucketError, UsageError
 from pakman.install_script import PublicKeyAt
 from pakman.repository import INDEX_FILE, Repository
@@ -28,7 +28,7 @@ from pakman.repository import INDEX_FILE, Repository
 SUMS_FILE = "SHA256SUMS"
 INSTALL_FILE = "install.sh"
 _SUM = re.compile(r"([0-9a-f]{64})  ([a-z0-9_]+/[A-Za-z0-9._~+-]+\.apk)")
-_MOST_OF_SUMS = 64 << 20
+MOST_OF_SUMS = 64 << 20
 """Bytes; a package takes about 100 of them."""
 _MOST_OF_SCRIPT = 1 << 20
 _ATTEMPTS = 100
@@ -114,13 +114,23 @@ def plan(channel: Channel, wanted: Wanted) -> Joined:
     return _joined(channel, wanted, {key for key, _ in _keyed(channel, wanted)} - there)
 
 
-def add(channel: Channel, wanted: Wanted, package: str, *, on_progress: OnProgress = lambda *_: None) -> Joined:
+def add(
+    channel: Channel,
+    wanted: Wanted,
+    package: str,
+    *,
+    on_progress: OnProgress = lambda *_: None,
+    on_wait: Callable[[str], None] = lambda _: None,
+) -> Joined:
     """Let packages join a channel, whose install.sh installs `package`. Raises BucketError.
 
-    The public keys are in the bucket already; `on_progress` is called as `publish` does.
+    The public keys are in the bucket already; `on_progress` is called as `publish` does, `on_wait` with a sentence.
     """
     channel.bucket.refuse_without_conditions(channel.path)
     refuse(channel, wanted)
+    revived = tombstones.revive(
+        channel, [f"{arch}/{file_name(each.stanza)}" for arch, all_ in wanted.items() for each in all_], on_wait
+    )
     with closing(channel.bucket), workers(channel.bucket.concurrency) as (files, parts):
         counter = Counter(sum(each.path.stat().st_size for _, each in _keyed(channel, wanted)), on_progress)
         stored = {
@@ -130,6 +140,8 @@ def add(channel: Channel, wanted: Wanted, package: str, *, on_progress: OnProgre
     _note_sums(channel, wanted)
     for arch, additions in wanted.items():
         channel.edit(arch, partial(_merged, channel, arch, additions))
+    for name in revived:
+        tombstones.remove(channel, name)
     for arch, additions in wanted.items():
         refresh_latest(channel, arch, {each.stanza.name for each in additions})
     _write_install_script(channel, package)
@@ -242,7 +254,7 @@ def edit_sums(channel: Channel, change: Callable[[dict[str, str]], Mapping[str, 
         sums = change(read_sums(held))
         return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode()
 
-    channel.rewrite(channel.key(SUMS_FILE), body, _MOST_OF_SUMS, content_type="text/plain; charset=utf-8")
+    channel.rewrite(channel.key(SUMS_FILE), body, MOST_OF_SUMS, content_type="text/plain; charset=utf-8")
 
 
 def read_sums(held: Held | None) -> dict[str, str]:

@@ -1,0 +1,61 @@
+"""A package of a channel against what its index says of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pakman import scratch
+from pakman.apk.index import Stanza
+from pakman.apk.read import read_package
+from pakman.apk.signature import signed_by
+from pakman.errors import BucketError, SigningError, UsageError
+from pakman.signing import PublicKey
+
+AT_ONCE = 4
+"""Packages that are fetched and read at the same time."""
+_SCRATCH = "pakman-channel-"
+
+
+def problems(path: Path, stanza: Stanza, trusted: Sequence[PublicKey]) -> list[str]:
+    """Return what a package that was fetched has that its index says otherwise, each said of "it"; empty: all is well.
+
+    Everything is read: control segment, data, each file; and the signature, which one of `trusted` has to have made.
+    """
+    size = path.stat().st_size
+    if size != int(stanza.field("S")):
+        return [f"has {size} bytes, but its index says {stanza.field('S')}"]
+    try:
+        control, _ = read_package(path)
+    except (UsageError, SigningError) as error:
+        return [error.message.removeprefix(str(path)).lstrip(": ")]
+    found = []
+    if control.checksum != stanza.checksum:
+        found.append(f"is another build than its index names: {control.checksum}, not {stanza.checksum}")
+    said, is_ = (stanza.name, stanza.version), (control.metadata.pkgname, control.metadata.pkgver)
+    if said != is_:
+        found.append(f"is {is_[0][:80]} {is_[1][:80]}, not {said[0]} {said[1]}")
+    if control.metadata.arch not in (stanza.field("A"), "noarch"):
+        found.append(f"is for {control.metadata.arch[:80]}, not for {stanza.field('A')}")
+    if not any(signed_by(key, control.signatures, control.digests) for key in trusted):
+        signers = " and ".join(sorted({each.key_name[:80] for each in control.signatures})) or "nobody"
+        found.append(f"is signed by {signers}, which is none of the keys that are trusted here")
+    return found
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """Yield a directory for packages; it is gone afterwards. Raises BucketError where none can be made."""
+    try:
+        made = scratch.make(Path(tempfile.gettempdir()), _SCRATCH)
+    except OSError as error:
+        raise BucketError(
+            f"there is no room for the packages that are fetched: {error.strerror}",
+            hint="name a folder that has some in TMPDIR",
+        ) from error
+    try:
+        yield made.path
+    finally:
+        made.remove()

@@ -1,0 +1,109 @@
+"""What lies in a channel: its objects by what they are for, and the keys that its bucket tells machines to trust."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from pakman import signing
+from pakman.bucket import Bucket, Stored
+from pakman.channels import NAME, Channel
+from pakman.errors import BucketError, SigningError
+from pakman.names import ARCHITECTURES
+from pakman.signing import PublicKey, SigningKey
+
+PRUNED = "pruned"
+"""The folder of tombstones: `pruned/<arch>/<file>`."""
+LATEST = "latest"
+_PACKAGE = re.compile(r"([a-z0-9_]+)/[^/]+\.apk")
+_MOST_OF_A_KEY = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The objects of a channel at one moment, each by `<arch>/<file>`."""
+
+    packages: Mapping[str, Stored]
+    tombstones: Mapping[str, Stored]
+    latest: Mapping[str, Stored]
+
+
+def contents(channel: Channel) -> Contents:
+    """Return what a listing says. Raises BucketError where the credentials allow none."""
+    stored = channel.bucket.list(f"{channel.path}/")
+    if stored is None:
+        raise no_listing(channel.bucket)
+    by_name = {key.removeprefix(f"{channel.path}/"): each for key, each in stored.items()}
+    return Contents(
+        packages=_packages(by_name),
+        tombstones=_packages(_below(by_name, PRUNED)),
+        latest=_packages(_below(by_name, LATEST)),
+    )
+
+
+def _below(stored: Mapping[str, Stored], folder: str) -> dict[str, Stored]:
+    return {name.removeprefix(f"{folder}/"): each for name, each in stored.items() if name.startswith(f"{folder}/")}
+
+
+def _packages(stored: Mapping[str, Stored]) -> dict[str, Stored]:
+    found = {name: _PACKAGE.fullmatch(name) for name in stored}
+    return {name: stored[name] for name, match in found.items() if match is not None and match[1] in ARCHITECTURES}
+
+
+def no_listing(bucket: Bucket) -> BucketError:
+    """Return the error for credentials that may not list."""
+    return BucketError(
+        f"the credentials may not list what is in {bucket.location}",
+        hint="what is there is known from a listing: they need s3:ListBucket",
+    )
+
+
+def names(bucket: Bucket) -> tuple[str, ...]:
+    """Return the names of the channels that a bucket has, sorted."""
+    found = bucket.folders(bucket.location.key("channels") + "/")
+    if found is None:
+        raise no_listing(bucket)
+    return tuple(each for each in found if NAME.fullmatch(each))
+
+
+def refuse_unknown(bucket: Bucket, name: str) -> None:
+    """Raise BucketError where a bucket has no such channel."""
+    known = names(bucket)
+    if name not in known:
+        raise BucketError(
+            f"{bucket.location} has no channel {name}",
+            hint=f"it has {', '.join(known)}" if known else "it has none: `pakman push --channel NAME` makes one",
+        )
+
+
+def published_keys(bucket: Bucket) -> tuple[PublicKey, ...]:
+    """Return the public keys in a bucket's folder `keys`; what is none is passed over."""
+    folder = bucket.location.key("keys") + "/"
+    stored = bucket.list(folder)
+    if stored is None:
+        raise no_listing(bucket)
+    found = []
+    for key in sorted(stored):
+        held = bucket.read(key, _MOST_OF_A_KEY) if stored[key].size <= _MOST_OF_A_KEY else None
+        with suppress(SigningError):
+            if held is not None:
+                found.append(signing.load_public(held.body.decode("ascii", "replace"), key.removeprefix(folder)))
+    return tuple(found)
+
+
+def published(bucket: Bucket, key: SigningKey) -> SigningKey:
+    """Return a signing key under the name that its public half has in the bucket.
+
+    So nobody has to say again whose repository it is. Raises SigningError where the bucket does not have it.
+    """
+    for each in published_keys(bucket):
+        if each.pem.split() == key.public_pem.split():
+            return dataclasses.replace(key, name=each.name)
+    raise SigningError(
+        f"the signing key is none of those that {bucket.location} has the public half of",
+        hint="is it the right key, and the right --bucket and --prefix? what a bucket's indexes are signed with, "
+        "`pakman push` has put into its folder keys",
+    )

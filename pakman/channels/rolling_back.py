@@ -1,0 +1,91 @@
+"""A channel goes back: what is newer than a version leaves its indexes, and machines can be told to follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pakman import version
+from pakman.apk.index import Stanza
+from pakman.channels import Channel, tombstones
+from pakman.channels.removing import remove
+from pakman.channels.versions import Indexes, application, by_application, indexes, meant, unknown
+from pakman.errors import BucketError, PakmanError
+
+Targets = Mapping[str, str]
+"""The version that each application goes back to."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What each application is back at, and the packages that left the indexes, `<arch>/<file>`, sorted."""
+
+    versions: Targets
+    removed: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return this as what `json.dumps` takes."""
+        return asdict(self)
+
+
+def roll_back(channel: Channel, to: str | None, *, on_target: Callable[[Targets], None] = lambda _: None) -> RolledBack:
+    """Take all that is newer than a version (None: the newest but one) out of every index, and see to `latest`.
+
+    `on_target` is told what it goes back to, before anything changes: with it as `to`, what was interrupted is finished
+    by another run, which goes back no further. Raises BucketError.
+    """
+    channel.bucket.refuse_without_conditions(channel.path)
+    found = indexes(channel)
+    targets = _before_the_newest(channel, found) if to is None else _named(channel, found, to)
+    for arch, stanzas in found.items():
+        _refuse_to_empty(channel, arch, stanzas, targets)
+    on_target(targets)
+    buried = tombstones.names(channel)
+    removed: set[str] = set()
+    for arch in found:
+        _, gone = remove(channel, arch, lambda stanzas: [each for each in stanzas if _goes(each, targets)], buried)
+        removed |= gone
+    for name in sorted(removed):
+        tombstones.bury(channel, name)
+    return RolledBack(targets, tuple(sorted(removed)))
+
+
+def _before_the_newest(channel: Channel, found: Indexes) -> Targets:
+    there = by_application(each for stanzas in found.values() for each in stanzas)
+    if len(there) > 1:
+        raise BucketError(
+            f"channel {channel.name} has several applications: {', '.join(there)}",
+            hint="say which version to go back to: --to VERSION takes back each application that has it",
+        )
+    for name, versions in there.items():
+        if len(versions) > 1:
+            return {name: versions[-2]}
+        raise _nothing_older(channel, "", f"{name} {versions[0]}")
+    raise BucketError(f"channel {channel.name} has no packages to go back to", hint="push into it first")
+
+
+def _named(channel: Channel, found: Indexes, to: str) -> Targets:
+    there = by_application(each for stanzas in found.values() for each in stanzas)
+    targets = {name: target for name, versions in there.items() if (target := meant(versions, to)) is not None}
+    if not targets:
+        raise unknown(channel, found, to)
+    return targets
+
+
+def _refuse_to_empty(channel: Channel, arch: str, stanzas: tuple[Stanza, ...], targets: Targets) -> None:
+    for name, versions in by_application(stanzas).items():
+        if name in targets and version.compare(versions[0], targets[name]) > 0:
+            raise _nothing_older(channel, f" for {arch}", f"{name} {versions[0]}")
+
+
+def _nothing_older(channel: Channel, where: str, oldest: str) -> PakmanError:
+    return BucketError(
+        f"channel {channel.name} has nothing older than {oldest}{where}: there is nothing to go back to",
+        hint="push a version that is right: one that is newer than what machines have, so that they upgrade to it",
+    )
+
+
+def _goes(stanza: Stanza, targets: Targets) -> bool:
+    target = targets.get(application(stanza))
+    return target is not None and version.compare(stanza.version, target) > 0

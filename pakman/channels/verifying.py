@@ -1,0 +1,205 @@
+"""Is a channel what it says it is: signatures, indexes, packages, SHA256SUMS, the copies of the newest versions?"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter as Tally
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pakman import version
+from pakman.apk.index import Stanza
+from pakman.bucket import content
+from pakman.bucket.pool import Counter, workers
+from pakman.channels import Channel, Live, checking, file_name
+from pakman.channels.adding import INSTALL_FILE, MOST_OF_SUMS, SUMS_FILE, OnProgress, read_sums
+from pakman.channels.contents import LATEST, Contents, contents
+from pakman.errors import BucketError
+from pakman.repository import INDEX_FILE
+
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """What is wrong with an object: where it lies in the channel, and the rest of a sentence about it."""
+
+    object: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was looked at in a channel, and what is wrong with it."""
+
+    channel: str
+    packages: int
+    """How many entries the indexes have."""
+    size: int
+    """Bytes of them that were read."""
+    problems: tuple[Problem, ...]
+    unnamed: tuple[str, ...]
+    """Packages that no index names, `<arch>/<file>`; nothing is wrong with that."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return this as what `json.dumps` takes."""
+        return asdict(self)
+
+
+def verify(channel: Channel, *, on_progress: OnProgress = lambda *_: None) -> Verdict:
+    """Read all that a channel has, and return everything that is wrong with it.
+
+    Where something is, and indexes have changed meanwhile, it is read again: what a push is about to do is no problem.
+    Raises BucketError where the bucket does not answer as it should.
+    """
+    for _ in range(_TRIES):
+        lives, unreadable = _indexes(channel)
+        verdict = _verdict(channel, lives, unreadable, on_progress)
+        if not verdict.problems or all(_is_live(channel, arch, live) for arch, live in lives.items()):
+            break
+    return verdict
+
+
+def _indexes(channel: Channel) -> tuple[dict[str, Live], list[Problem]]:
+    lives, wrong = {}, []
+    for arch in channel.architectures():
+        try:
+            live = channel.index(arch)
+        except BucketError as error:
+            where = f"{channel.key(arch, INDEX_FILE)} in {channel.bucket.location}"
+            if not error.message.startswith(where):
+                raise
+            wrong.append(Problem(f"{arch}/{INDEX_FILE}", error.message.removeprefix(where).strip()))
+            continue
+        if live is not None:
+            lives[arch] = live
+    return lives, wrong
+
+
+def _is_live(channel: Channel, arch: str, live: Live) -> bool:
+    stored = channel.bucket.head(channel.key(arch, INDEX_FILE))
+    return stored is not None and stored.etag == live.etag
+
+
+def _verdict(
+    channel: Channel, lives: Mapping[str, Live], unreadable: Sequence[Problem], on_progress: OnProgress
+) -> Verdict:
+    # After the indexes: what they name is there, and in the sums, before they name it.
+    sums = _sums(channel)
+    found = contents(channel)
+    entries = [(f"{arch}/{file_name(each)}", each) for arch, live in lives.items() for each in live.stanzas]
+    with closing(channel.bucket):
+        read, wrong = _packages(channel, entries, found, on_progress)
+        problems = [
+            *unreadable,
+            *wrong,
+            *_twice(entries),
+            *_wrong_sums(channel, dict(entries), sums, found, read),
+            *_wrong_copies(channel, lives, found, read),
+        ]
+        if entries and channel.bucket.head(channel.key(INSTALL_FILE)) is None:
+            problems.append(Problem(INSTALL_FILE, "is not there"))
+    return Verdict(
+        channel=channel.name,
+        packages=len(entries),
+        size=sum(found.packages[name].size for name in read),
+        problems=tuple(sorted(problems)),
+        unnamed=tuple(sorted(found.packages.keys() - dict(entries).keys())),
+    )
+
+
+def _sums(channel: Channel) -> dict[str, str]:
+    return read_sums(channel.bucket.read(channel.key(SUMS_FILE), MOST_OF_SUMS))
+
+
+def _packages(
+    channel: Channel, entries: Sequence[tuple[str, Stanza]], found: Contents, on_progress: OnProgress
+) -> tuple[dict[str, str], list[Problem]]:
+    """Read each package; return the SHA-256 of those that were read, in hex, and what is wrong."""
+    there = [(name, stanza) for name, stanza in entries if name in found.packages]
+    wrong = [
+        Problem(name, "is named by the index, but is not in the bucket")
+        for name, _ in entries
+        if name not in found.packages
+    ]
+    fits = [(name, stanza) for name, stanza in there if found.packages[name].size == int(stanza.field("S"))]
+    wrong += [
+        Problem(name, f"has {found.packages[name].size} bytes, but the index says {stanza.field('S')}")
+        for name, stanza in there
+        if found.packages[name].size != int(stanza.field("S"))
+    ]
+    counter = Counter(sum(found.packages[name].size for name, _ in fits), on_progress)
+    with checking.folder() as folder, workers(checking.AT_ONCE) as (threads, _):
+        read = threads.map(partial(_read, channel, folder, counter), *zip(*fits, strict=True)) if fits else ()
+        digests: dict[str, str] = {}
+        for (name, _), (sha256, problems) in zip(fits, read, strict=True):
+            digests |= {name: sha256} if sha256 else {}
+            wrong += [Problem(name, each) for each in problems]
+    return digests, wrong
+
+
+def _read(channel: Channel, folder: Path, counter: Counter, name: str, stanza: Stanza) -> tuple[str, list[str]]:
+    """Download a package, and return its SHA-256 and what is wrong with it."""
+    key, size = channel.key(*name.split("/")), int(stanza.field("S"))
+    # Not by its own name: a damaged index may have it twice.
+    path = folder / uuid.uuid4().hex
+    try:
+        with path.open("wb") as file:
+            channel.bucket.download(key, file, size)
+        counter.add(f"{channel.name}: {name}", size)
+        return content.read(path).sha256, checking.problems(path, stanza, channel.trusted)
+    except BucketError:
+        if channel.bucket.head(key) is not None:
+            raise
+        return "", ["has gone from the bucket, but the index names it"]
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _twice(entries: Sequence[tuple[str, Stanza]]) -> Iterator[Problem]:
+    for name, count in Tally(name for name, _ in entries).items():
+        if count > 1:
+            yield Problem(name, f"is in the index {count} times")
+
+
+def _wrong_sums(
+    channel: Channel, entries: Mapping[str, Stanza], sums: Mapping[str, str], found: Contents, read: Mapping[str, str]
+) -> Iterator[Problem]:
+    if entries and not sums:
+        yield Problem(SUMS_FILE, "is not there, or empty")
+        return
+    for name in entries:
+        if name not in sums:
+            yield Problem(SUMS_FILE, f"has no line for {name}")
+        elif name in read and sums[name] != read[name]:
+            yield Problem(SUMS_FILE, f"has another SHA-256 for {name} than the package has, which is {read[name]}")
+    gone = sums.keys() - found.packages.keys()
+    # A prune takes a line out before it deletes the object.
+    for name in gone & _sums(channel).keys() if gone else ():
+        yield Problem(SUMS_FILE, f"has a line for {name}, which is not in the bucket")
+
+
+def _wrong_copies(
+    channel: Channel, lives: Mapping[str, Live], found: Contents, read: Mapping[str, str]
+) -> Iterator[Problem]:
+    wanted = {
+        f"{arch}/{name}.apk": f"{arch}/{file_name(newest)}"
+        for arch, live in lives.items()
+        for name, newest in _newest(live.stanzas).items()
+    }
+    for copy, original in wanted.items():
+        if copy not in found.latest:
+            yield Problem(f"{LATEST}/{copy}", f"is not there; it should be a copy of {original}")
+        elif original in read and channel.bucket.sha256(channel.key(LATEST, *copy.split("/"))) != read[original]:
+            yield Problem(f"{LATEST}/{copy}", f"is not a copy of the newest version, {original}")
+    for copy in found.latest.keys() - wanted.keys():
+        if copy.partition("/")[0] in lives:
+            yield Problem(f"{LATEST}/{copy}", "is of a package that the index does not have")
+
+
+def _newest(stanzas: Sequence[Stanza]) -> dict[str, Stanza]:
+    return {each.name: each for each in sorted(stanzas, key=lambda each: version.sort_key(each.version))}

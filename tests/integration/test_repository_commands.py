@@ -1,0 +1,586 @@
+"""`pakman repository` looks after channels in a real bucket, while pushes go on and machines read."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from pakman import cli
+from pakman.apk.index import parse_index, signed
+from pakman.bucket import Bucket, Location
+from pakman.bucket.content import md5
+from pakman.channels import Channel, adding, file_name, tombstones
+from pakman.channels.pruning import Pruned, Rule, prune
+from pakman.channels.rolling_back import roll_back
+from pakman.channels.tombstones import Times
+from pakman.channels.verifying import verify
+from pakman.errors import BucketError
+from tests.integration.conftest import AlpineRoot
+from tests.packages import key as key_called
+from tests.proxy import Answer, Request, proxy, s3_error
+from tests.repositories import signed_repository
+from tests.servers import S3Server
+from tests.stores import ARCH, KEY, Store, pem
+
+pytestmark = pytest.mark.s3
+
+OTHER = "aarch64" if ARCH != "aarch64" else "x86_64"
+NAMES = ("notes", "notes-openrc")
+AT_ONCE = Times(cached=-5)
+"""What is buried is deleted at once: machines keep no index."""
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def client(s3_server: S3Server) -> Any:
+    """Another client than ours."""
+    client = s3_server.client()
+    client.create_bucket(Bucket="care")
+    return client
+
+
+@pytest.fixture
+def store(s3_server: S3Server, client: Any) -> Store:
+    """Room for one test, with the public key in it."""
+    found = Store(s3_server, Location("care", f"t{uuid.uuid4().hex[:12]}"), client)
+    found.put(f"keys/{KEY}", key_called(KEY).public_pem)
+    return found
+
+
+@pytest.fixture
+def channel(store: Store) -> Channel:
+    """The channel stable; to open a bucket takes longer than all that is done to it."""
+    return store.channel()
+
+
+@pytest.fixture
+def run(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`pakman repository ACTION` with the rest of the command line; returns the exit code, stdout and stderr."""
+    for name, value in store.server.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PAKMAN_SIGNING_KEY", pem(key_called(KEY)).decode())
+
+    def run(*words: str) -> tuple[int, str, str]:
+        code = cli.main(["repository", *words, "--bucket", str(store.location)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def additions(folder: Path, versions: Iterable[str], arch: str = ARCH, names: tuple[str, ...] = NAMES) -> adding.Wanted:
+    """Return packages of a version each."""
+    wanted: list[adding.Addition] = []
+    for version in versions:
+        built = signed_repository(folder / arch / version, version, arch=arch, names=names)
+        wanted += adding.built([built])[arch]
+    return {arch: wanted}
+
+
+def filled(store: Store, folder: Path, versions: Iterable[str], *, channel: str = "stable", arch: str = ARCH) -> None:
+    """Push versions into a channel, all at once."""
+    adding.add(store.channel(channel), additions(folder / channel, versions, arch), "notes")
+
+
+def both(store: Store, folder: Path, versions: Iterable[str], *, channel: str = "stable") -> None:
+    """The same for two architectures."""
+    for arch in (ARCH, OTHER):
+        filled(store, folder, versions, channel=channel, arch=arch)
+
+
+def packages(store: Store, channel: str = "stable", arch: str = ARCH) -> set[str]:
+    """The packages that are there, each as NAME-VERSION."""
+    folder = f"channels/{channel}/{arch}/"
+    return {
+        name.removeprefix(folder).removesuffix(".apk")
+        for name in store.names()
+        if name.startswith(folder) and name.endswith(".apk")
+    }
+
+
+def of(*versions: str) -> set[str]:
+    """All packages of these versions, each as NAME-VERSION."""
+    return {f"{name}-{version}-r0" for name in NAMES for version in versions}
+
+
+def test_channels_are_listed_newest_first(store: Store, run: Run, tmp_path: Path) -> None:
+    both(store, tmp_path, ["1.9.0-r0", "1.10.0-r0"])
+    filled(store, tmp_path, ["2.0.0_rc1-r0"], channel="edge")
+    code, out, _ = run("list")
+    assert code == 0
+    head, *lines = out.splitlines()
+    assert head.split() == ["channel", "arch", "package", "version", "size", "index", "changed"]
+    assert lines[0].split()[:5] == ["*", "edge", ARCH, "notes", "2.0.0_rc1-r0"]
+    assert [line[3:].split()[2:4] for line in lines if f"stable   {ARCH} " in line] == [
+        ["notes", "1.10.0-r0"], ["notes", "1.9.0-r0"], ["notes-openrc", "1.10.0-r0"], ["notes-openrc", "1.9.0-r0"],
+    ]  # fmt: skip
+    assert [line.startswith("*") for line in lines if f"stable   {ARCH} " in line] == [True, False, True, False]
+    code, out, _ = run("list", "edge", "--format", "json")
+    assert code == 0
+    first = json.loads(out)[0]
+    size = len(store.objects()[f"channels/edge/{ARCH}/notes-2.0.0_rc1-r0.apk"])
+    assert abs(first.pop("changed") - time.time()) < 300
+    assert first == {
+        "channel": "edge", "arch": ARCH, "package": "notes", "version": "2.0.0_rc1-r0", "size": size, "newest": True,
+    }  # fmt: skip
+
+
+def test_a_bucket_without_channels_is_told_so(store: Store, run: Run) -> None:
+    for action in ("list", "verify"):
+        code, out, _ = run(action)
+        assert code == 0
+        assert "has no channels: `pakman push --channel NAME` makes one" in out
+    code, _, err = run("list", "stable")
+    assert (code, "has no channel stable" in err) == (6, True)
+
+
+def test_what_is_known_of_other_channels_is_listed_all_the_same(store: Store, run: Run, tmp_path: Path) -> None:
+    filled(store, tmp_path, ["1.0.0-r0"])
+    stanzas = store.channel().index(ARCH)
+    assert stanzas is not None
+    other = key_called("acme-shop.rsa.pub")
+    store.put(f"channels/edge/{ARCH}/APKINDEX.tar.gz", signed(stanzas.stanzas, [other], "theirs"))
+    code, out, err = run("list")
+    assert code == 6
+    assert f"*  stable   {ARCH}" in out
+    assert f"channels/edge/{ARCH}/APKINDEX.tar.gz" in err
+    assert "is signed by acme-shop.rsa.pub, not by acme-notes.rsa.pub" in err
+
+
+def test_all_that_is_wrong_with_a_channel_is_said_at_once(store: Store, run: Run, tmp_path: Path) -> None:
+    versions = ["1.0.0-r0", "1.1.0-r0", "1.2.0-r0", "1.3.0-r0"]
+    both(store, tmp_path, versions)
+    code, out, _ = run("verify", "stable")
+    assert code == 0
+    assert re.fullmatch(r"stable: 16 packages, [0-9.]+ KiB read: all is well\n", out)
+
+    before = store.objects()
+    top = f"channels/stable/{ARCH}"
+    store.remove(f"{top}/notes-1.0.0-r0.apk")
+    store.put(f"{top}/notes-1.1.0-r0.apk", before[f"{top}/notes-1.1.0-r0.apk"] + b"more")
+    body = bytearray(before[f"{top}/notes-1.2.0-r0.apk"])
+    body[-20] ^= 1
+    store.put(f"{top}/notes-1.2.0-r0.apk", bytes(body))
+    store.put(f"{top}/notes-0.9.0-r0.apk", b"of a push that was killed")
+    sums = before["channels/stable/SHA256SUMS"].decode().splitlines()
+    kept = [line for line in sums if not line.endswith("notes-openrc-1.0.0-r0.apk")]
+    store.put("channels/stable/SHA256SUMS", "".join(f"{line}\n" for line in kept).encode())
+    store.put(f"channels/stable/latest/{ARCH}/notes.apk", before[f"{top}/notes-1.2.0-r0.apk"])
+    store.remove(f"channels/stable/latest/{OTHER}/notes-openrc.apk")
+    store.put(f"channels/stable/latest/{OTHER}/shop.apk", b"of another time")
+    store.remove("channels/stable/install.sh")
+
+    code, out, err = run("verify")
+    assert code == 6
+    assert "11 problems in stable" in err
+    said = [line.strip() for line in out.splitlines()[1:]]
+    for line in (
+        f"{ARCH}/notes-1.0.0-r0.apk is named by the index, but is not in the bucket",
+        f"SHA256SUMS has a line for {ARCH}/notes-1.0.0-r0.apk, which is not in the bucket",
+        f"SHA256SUMS has no line for {ARCH}/notes-openrc-1.0.0-r0.apk",
+        f"SHA256SUMS has no line for {OTHER}/notes-openrc-1.0.0-r0.apk",
+        f"latest/{ARCH}/notes.apk is not a copy of the newest version, {ARCH}/notes-1.3.0-r0.apk",
+        f"latest/{OTHER}/notes-openrc.apk is not there; it should be a copy of {OTHER}/notes-openrc-1.3.0-r0.apk",
+        f"latest/{OTHER}/shop.apk is of a package that the index does not have",
+        "install.sh is not there",
+        f"{ARCH}/notes-0.9.0-r0.apk is named by no index: `pakman repository prune` takes it",
+    ):
+        assert said.count(line) == 1, (line, out)
+    assert any(line.startswith(f"{ARCH}/notes-1.1.0-r0.apk has ") for line in said)
+    assert any(line.startswith(f"{ARCH}/notes-1.2.0-r0.apk ") for line in said)
+    code, out, _ = run("verify", "--format", "json")
+    assert code == 6
+    (verdict,) = json.loads(out)
+    assert len(verdict["problems"]) == 11
+    assert verdict["unnamed"] == [f"{ARCH}/notes-0.9.0-r0.apk"]
+
+
+def test_another_key_s_index_and_packages_are_problems(store: Store, run: Run, tmp_path: Path) -> None:
+    both(store, tmp_path, ["1.0.0-r0"])
+    other = key_called("acme-shop.rsa.pub")
+    live = store.channel().index(ARCH)
+    assert live is not None
+    store.put(f"channels/stable/{ARCH}/APKINDEX.tar.gz", signed(live.stanzas, [other], "theirs"))
+    code, out, err = run("verify")
+    assert code == 6
+    assert "1 problem in stable" in err
+    assert f"{ARCH}/APKINDEX.tar.gz is signed by acme-shop.rsa.pub, not by acme-notes.rsa.pub" in out
+    # Trusting only that one, it is the other way round, and its packages are the first one's.
+    (tmp_path / other.name).write_bytes(other.public_pem)
+    code, out, err = run("verify", "--key", str(tmp_path / other.name))
+    assert "3 problems in stable" in err
+    assert f"{OTHER}/APKINDEX.tar.gz is signed by acme-notes.rsa.pub, not by acme-shop.rsa.pub" in out
+    assert f"{ARCH}/notes-1.0.0-r0.apk is signed by acme-notes.rsa.pub, which is none of the keys" in out
+    code, _, err = run("verify", "--key", str(tmp_path / "none.pub"))
+    assert (code, "none.pub cannot be read" in err) == (5, True)
+
+
+def test_the_newest_version_joins_another_channel(store: Store, run: Run, tmp_path: Path) -> None:
+    both(store, tmp_path, ["1.9.0-r0", "1.10.0-r0"], channel="edge")
+    both(store, tmp_path, ["1.8.0-r0"])
+    code, out, _ = run("promote", "edge", "stable")
+    assert code == 0
+    assert out.splitlines()[0] == "stable has notes 1.10.0-r0 now, from edge"
+    for arch in (ARCH, OTHER):
+        assert set(store.versions("stable", arch)) == of("1.8.0", "1.10.0")
+        assert set(store.versions("edge", arch)) == of("1.9.0", "1.10.0")
+    before = store.objects()
+    for name in NAMES:
+        package = before[f"channels/edge/{ARCH}/{name}-1.10.0-r0.apk"]
+        assert before[f"channels/stable/{ARCH}/{name}-1.10.0-r0.apk"] == package
+        assert before[f"channels/stable/latest/{ARCH}/{name}.apk"] == package
+    assert run("verify")[0] == 0
+
+    code, out, _ = run("promote", "edge", "stable")
+    assert (code, out) == (0, "stable has notes 1.10.0-r0 already: there is nothing to promote\n")
+    assert store.objects() == before
+    # One that was killed behind its index is finished.
+    store.remove(f"channels/stable/latest/{OTHER}/notes.apk")
+    store.remove("channels/stable/install.sh")
+    assert run("promote", "edge", "stable")[0] == 0
+    assert store.objects() == before
+
+    code, out, _ = run("promote", "edge", "stable", "--package-version", "1.9.0", "--format", "json")
+    assert code == 0
+    assert json.loads(out) == {
+        "versions": {"notes": ["1.9.0-r0"]},
+        "promoted": sorted(f"{arch}/{name}.apk" for arch in (ARCH, OTHER) for name in of("1.9.0")),
+        "already_there": [],
+        "without": [],
+    }
+
+
+def test_what_is_not_complete_is_promoted_only_by_its_name(store: Store, run: Run, tmp_path: Path) -> None:
+    both(store, tmp_path, ["1.0.0-r0"], channel="edge")
+    filled(store, tmp_path, ["1.1.0-r3"], channel="edge", arch=OTHER)
+    code, _, err = run("promote", "edge", "stable")
+    assert code == 6
+    assert "the newest version of notes in channel edge is not the same everywhere: " in err
+    assert f"1.0.0-r0 for {ARCH}" in err
+    assert f"1.1.0-r3 for {OTHER}" in err
+    code, out, err = run("promote", "edge", "stable", "--package-version", "1.1.0-r3")
+    assert (code, out.splitlines()[0]) == (0, "stable has notes 1.1.0-r3 now, from edge")
+    assert f"channel edge has no such version for {ARCH}" in err
+    assert store.versions("stable", ARCH) == []
+    code, _, err = run("promote", "edge", "stable", "--package-version", "1.2.0")
+    assert code == 6
+    assert "channel edge has no version 1.2.0" in err
+    assert "it has notes 1.1.0-r3, 1.0.0-r0" in err
+    code, _, err = run("promote", "nightly", "stable")
+    assert (code, "has no channel nightly" in err) == (6, True)
+
+
+def test_what_is_not_what_its_index_says_is_not_promoted(store: Store, run: Run, tmp_path: Path) -> None:
+    filled(store, tmp_path, ["1.0.0-r0"], channel="edge")
+    name = f"channels/edge/{ARCH}/notes-openrc-1.0.0-r0.apk"
+    body = bytearray(store.objects()[name])
+    body[-20] ^= 1
+    store.put(name, bytes(body))
+    code, _, err = run("promote", "edge", "stable")
+    assert code == 6
+    assert f"{name} in " in err
+    assert "nothing was promoted" in err
+    assert not any(name.startswith("channels/stable/") for name in store.names())
+
+
+def test_machines_follow_a_rollback_when_they_are_told(
+    store: Store, run: Run, tmp_path: Path, alpine_root: AlpineRoot
+) -> None:
+    both(store, tmp_path, ["1.0.0-r0", "1.1.0-r0"])
+    filled(store, tmp_path, ["1.2.0-r0"])
+    repository = f"{store.server.endpoint}/care/{store.location.prefix}/channels/stable"
+    (alpine_root.path / "etc/apk/keys" / KEY).write_bytes(key_called(KEY).public_pem)
+    (alpine_root.path / "etc/apk/repositories").write_text(f"{repository}\n")
+    alpine_root.sh("apk add notes notes-openrc; grep 1.2.0 /usr/share/notes/version")
+
+    code, out, err = run("rollback", "stable")
+    assert code == 0
+    assert "if this is interrupted, run it again with --to 1.1.0-r0" in err
+    *head, command = out.splitlines()
+    assert head[0] == "stable is back at notes 1.1.0-r0; its index does not name any more:"
+    assert [line.strip() for line in head[1:3]] == [f"{ARCH}/{name}-1.2.0-r0.apk" for name in NAMES]
+    assert set(store.versions()) == set(store.versions(arch=OTHER)) == of("1.0.0", "1.1.0")
+    # Machines that have the old index still find what it names.
+    assert packages(store) == of("1.0.0", "1.1.0", "1.2.0")
+    after = store.objects()
+    assert after[f"channels/stable/latest/{ARCH}/notes.apk"] == after[f"channels/stable/{ARCH}/notes-1.1.0-r0.apk"]
+    assert run("verify")[0] == 0
+
+    world = alpine_root.sh("apk upgrade -U >&2; grep 1.2.0 /usr/share/notes/version >&2; cat /etc/apk/world")
+    assert command.split()[:2] == ["apk", "upgrade"]
+    alpine_root.sh(f"{command}; grep 1.1.0 /usr/share/notes/version")
+    assert alpine_root.sh("cat /etc/apk/world") == world
+
+    code, out, _ = run("rollback", "stable", "--to", "1.1.0")
+    assert (code, out.splitlines()) == (0, [
+        "stable has nothing newer than notes 1.1.0-r0: there is nothing to take back"
+    ])  # fmt: skip
+    assert run("rollback", "stable")[0] == 0
+    code, _, err = run("rollback", "stable")
+    assert code == 6
+    assert "channel stable has nothing older than notes 1.0.0-r0: there is nothing to go back to" in err
+    code, _, err = run("rollback", "stable", "--to", "1.3.0")
+    assert (code, "channel stable has no version 1.3.0" in err) == (6, True)
+
+
+def test_an_architecture_is_not_left_without_a_version(store: Store, run: Run, tmp_path: Path) -> None:
+    filled(store, tmp_path, ["1.0.0-r0", "1.1.0-r0"])
+    filled(store, tmp_path, ["1.1.0-r0"], arch=OTHER)
+    before = store.objects()
+    code, _, err = run("rollback", "stable")
+    assert code == 6
+    assert f"channel stable has nothing older than notes 1.1.0-r0 for {OTHER}" in err
+    assert store.objects() == before
+
+
+def indexed(channel: Channel, arch: str = ARCH) -> set[str]:
+    """What the index has, each as NAME-VERSION."""
+    live = channel.index(arch)
+    return set() if live is None else {f"{each.name}-{each.version}" for each in live.stanzas}
+
+
+def pruned(channel: Channel, keep: int = 1, times: Times = AT_ONCE) -> Pruned:
+    """What `pakman repository prune` does."""
+    return prune(channel, Rule(keep=keep), clock=time.monotonic, times=times)
+
+
+def entries(*versions: str, arch: str = ARCH) -> tuple[str, ...]:
+    """The packages of these versions as a prune names them."""
+    return tuple(sorted(f"{arch}/{each}.apk" for each in of(*versions)))
+
+
+def tombs(store: Store) -> list[str]:
+    """What has a tombstone."""
+    return [name.partition("/pruned/")[2] for name in store.names() if "/pruned/" in name]
+
+
+def test_old_versions_leave_the_index_first_and_the_bucket_later(
+    store: Store, channel: Channel, run: Run, tmp_path: Path
+) -> None:
+    both(store, tmp_path, ["1.8.0-r0", "1.9.0-r0", "1.10.0-r0"])
+    store.put(f"channels/stable/{ARCH}/notes-0.1.0-r0.apk", b"of a push that was killed")
+    before = store.objects()
+    code, out, _ = run("prune", "stable", "--keep", "1", "--dry-run")
+    assert code == 0
+    assert out.splitlines()[0] == "stable: 8 packages would be taken from the index, 0 would be deleted, 9 waiting"
+    assert store.objects() == before
+    code, out, _ = run("prune", "stable", "--older-than", "12h", "--format", "json")
+    assert code == 0
+    assert json.loads(out)["removed"] == []
+
+    code, out, _ = run("prune", "stable", "--keep", "2")
+    assert code == 0
+    old = {*entries("1.8.0"), *entries("1.8.0", arch=OTHER)}
+    gone = {*old, f"{ARCH}/notes-0.1.0-r0.apk"}
+    assert out.splitlines()[:2] == [
+        "stable: 4 packages taken from the index, 0 deleted, 5 waiting",
+        f"  taken from the index: {min(old)}",
+    ]
+    until = re.search(rf"waiting until (.*) UTC: {ARCH}/notes-0.1.0-r0.apk", out)
+    assert until is not None
+    left = time.mktime(time.strptime(until[1], "%Y-%m-%d %H:%M")) - time.mktime(time.gmtime())
+    assert 4 * 3600 < left <= 4 * 3600 + 900
+    for arch in (ARCH, OTHER):
+        assert indexed(channel, arch) == of("1.9.0", "1.10.0")
+        assert packages(store, arch=arch) >= of("1.8.0", "1.9.0", "1.10.0")
+    assert "11 packages" not in run("verify")[1]
+    assert pruned(channel, keep=2, times=Times()).deleted == ()
+
+    done = pruned(channel, keep=2)
+    assert (done.removed, set(done.deleted), done.waiting) == ((), gone, ())
+    assert packages(store) == packages(store, arch=OTHER) == of("1.9.0", "1.10.0")
+    assert tombs(store) == []
+    assert "1.8.0" not in store.objects()["channels/stable/SHA256SUMS"].decode()
+    assert run("verify")[0] == 0
+
+
+def test_what_is_pushed_again_stays(store: Store, channel: Channel, tmp_path: Path) -> None:
+    wanted = additions(tmp_path, ["1.0.0-r0", "1.1.0-r0"])
+    adding.add(channel, wanted, "notes")
+    roll_back(channel, None)
+    assert sorted(tombs(store)) == list(entries("1.1.0"))
+    now = channel.bucket.now()
+    # Whoever has looked at one before a push comes cannot claim it any more; a push that begins begins its time.
+    held = [channel.bucket.read(channel.key("pruned", *name.split("/")), 100) for name in entries("1.1.0")]
+    assert tombstones.revive(channel, entries("1.1.0")) == entries("1.1.0")
+    assert pruned(channel, keep=2, times=Times(cached=60)).deleted == ()
+    for name, each in zip(entries("1.1.0"), held, strict=True):
+        assert each is not None
+        assert channel.bucket.swap(
+            channel.key("pruned", *name.split("/")), b"deleting", over=each.etag, content_type="", cache_control=""
+        ) is None  # fmt: skip
+    adding.add(channel, wanted, "notes")
+    assert packages(store) == indexed(channel) == of("1.0.0", "1.1.0")
+    assert tombs(store) == []
+    # One that was killed before its index loses its packages, and another one brings them back.
+    roll_back(channel, None)
+    tombstones.revive(channel, entries("1.1.0"))
+    assert pruned(channel, keep=2).deleted == entries("1.1.0")
+    adding.add(channel, wanted, "notes")
+    assert packages(store) == indexed(channel) == of("1.0.0", "1.1.0")
+    # One that saw no tombstone leaves it behind, and it tells nothing.
+    for name in entries("1.1.0"):
+        tombstones.bury(channel, name)
+    assert pruned(channel, keep=2).deleted == ()
+    assert tombs(store) == []
+    assert not verify(channel).problems
+    assert now <= channel.bucket.now()
+
+
+def test_a_push_waits_for_what_is_being_deleted(store: Store, channel: Channel, tmp_path: Path) -> None:
+    wanted = additions(tmp_path, ["1.0.0-r0", "1.1.0-r0"])
+    adding.add(channel, wanted, "notes")
+    roll_back(channel, None)
+    now = channel.bucket.now()
+    for name in entries("1.1.0"):
+        assert not tombstones.claim(channel, name, now, Times())
+        assert tombstones.claim(channel, name, now, AT_ONCE)
+        assert not tombstones.claim(channel, name, now, AT_ONCE)
+    told: list[str] = []
+    with ThreadPoolExecutor(1) as threads:
+        push = threads.submit(adding.add, channel, wanted, "notes", on_wait=told.append)
+        while not told and not push.done():
+            time.sleep(0.05)
+        assert indexed(channel) == of("1.0.0")
+        channel.bucket.delete(channel.key(*name.split("/")) for name in entries("1.1.0"))
+        for name in entries("1.1.0"):
+            tombstones.remove(channel, name)
+        push.result()
+    first = entries("1.1.0")[0]
+    assert told == [f"{first} of channel stable is being deleted at this moment, and is added after that"]
+    assert packages(store) == indexed(channel) == of("1.0.0", "1.1.0")
+    # Whoever has claimed it and died keeps nobody waiting for ever.
+    tombstones.bury(channel, first)
+    assert tombstones.claim(channel, first, channel.bucket.now(), AT_ONCE)
+    assert tombstones.revive(channel, [first], times=Times(deleting=-5)) == (first,)
+
+
+def test_a_prune_that_is_killed_anywhere_is_finished_by_the_next(
+    store: Store, channel: Channel, tmp_path: Path
+) -> None:
+    wanted = additions(tmp_path, ["1.0.0-r0", "1.1.0-r0", "1.2.0-r0"], names=("notes",))
+    left: list[list[str]] = []
+    for last in range(20):
+        adding.add(channel, wanted, "notes")
+        roll_back(channel, None)
+        if not _killed(store, last):
+            break
+        assert verify(channel).problems == ()
+        left.append(sorted(tombs(store)))
+        done = pruned(channel, times=Times(cached=-5, deleting=-5))
+        done = pruned(channel, times=Times(cached=-5, deleting=-5))
+        assert (packages(store), tombs(store), done.waiting) == ({"notes-1.1.0-r0"}, [], ())
+    # Index; tombstone; claim, SHA256SUMS, object, tombstone.
+    assert len(left) == 6
+    old, back = f"{ARCH}/notes-1.0.0-r0.apk", f"{ARCH}/notes-1.2.0-r0.apk"
+    assert left == [[back], [back], *[[old, back]] * 4]
+
+
+def _killed(store: Store, last: int) -> bool:
+    """Prune, and die with the write behind the `last` one; False where there were no more."""
+    count = 0
+
+    def kill(request: Request) -> Answer | None:
+        nonlocal count
+        count += request.method in ("PUT", "DELETE") and "/probe-" not in request.path
+        return s3_error(403, "AccessDenied") if count > last else None
+
+    with proxy(store.server.endpoint, before=kill) as endpoint:
+        bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env, concurrency=1)
+        try:
+            pruned(Channel(bucket, "stable", [key_called(KEY)]))
+        except BucketError:
+            return True
+    return False
+
+
+CACHED = 2.0
+"""Seconds for which the machines of the next test go by an index that they have; apk does for four hours."""
+
+
+class Machine:
+    """Reads an index, goes by it as long as it is cached, and asks for every package that it names, on and on."""
+
+    def __init__(self, store: Store, wanted: adding.Wanted) -> None:
+        self._server = urlsplit(store.server.endpoint).netloc
+        self._folder = f"/{store.location.name}/{store.location.prefix}/channels/stable/{ARCH}"
+        self._md5s = {file_name(each.stanza): md5(each.path.read_bytes()).hex() for each in wanted[ARCH]}
+        self._stopped = threading.Event()
+        self.seen: list[int] = []
+        """How many packages each index had."""
+        self.asked = 0
+        self.missed: list[str] = []
+        """What an index named that was not there, or was something else."""
+
+    def run(self) -> None:
+        """Read until it is stopped."""
+        with closing(http.client.HTTPConnection(self._server, timeout=60)) as connection:
+            while not self._stopped.is_set():
+                self._go_by(connection)
+
+    def stop(self) -> None:
+        """Let it come to its end."""
+        self._stopped.set()
+
+    def _go_by(self, connection: http.client.HTTPConnection) -> None:
+        began = time.monotonic()
+        connection.request("GET", f"{self._folder}/APKINDEX.tar.gz")
+        named = [file_name(each) for each in parse_index(BytesIO(connection.getresponse().read()), "index").stanzas]
+        self.seen.append(len(named))
+        while not self._stopped.is_set():
+            for name in named:
+                connection.request("HEAD", f"{self._folder}/{name}")
+                answer = connection.getresponse()
+                answer.read()
+                if time.monotonic() - began > CACHED:
+                    return
+                self.asked += 1
+                if answer.status != 200 or answer.headers["ETag"].strip('"') != self._md5s[name]:
+                    self.missed.append(f"{answer.status} {name}")
+
+
+def test_machines_find_what_an_index_names_while_a_channel_is_pruned_and_rolled_back(
+    store: Store, channel: Channel, tmp_path: Path
+) -> None:
+    versions = [f"1.{number}.0-r0" for number in range(51)]
+    wanted = additions(tmp_path, versions, names=("notes",))
+    times = Times(cached=CACHED)
+    adding.add(channel, {ARCH: wanted[ARCH][:50]}, "notes")
+    machines = [Machine(store, wanted) for _ in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        running = [threads.submit(machine.run) for machine in machines]
+        try:
+            assert len(pruned(channel, keep=40, times=times).removed) == 10
+            assert roll_back(channel, None).versions == {"notes": "1.48.0-r0"}
+            time.sleep(CACHED + 1)
+            first = pruned(channel, keep=40, times=times)
+            # What was taken back comes again, and a newer one.
+            adding.add(channel, {ARCH: wanted[ARCH][49:]}, "notes")
+            roll_back(channel, "1.49.0")
+            adding.add(channel, {ARCH: wanted[ARCH][49:]}, "notes")
+            second = pruned(channel, keep=30, times=times)
+            time.sleep(CACHED + 1)
+            third = pruned(channel, keep=30, times=times)
+        finally:
+            for machine in machines:
+                machine.stop()
+    for each in running:
+        each.result()
+    assert [machine.missed for machine in machines] == [[], []]
+    assert all(machine.asked > 100 for machine in machines)
+    assert {50, 39} <= {number for machine in machines for number in machine.seen}
+    assert (len(first.deleted), len(second.removed), len(third.deleted)) == (11, 11, 11)
+    assert indexed(channel) == packages(store) == {f"notes-{version}" for version in versions[21:]}
+    assert not verify(channel).problems
