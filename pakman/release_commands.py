@@ -83,7 +83,7 @@ def _say_what_is_there(found: Pushed, progress: Progress) -> None:
     for each in found.repositories:
         main, count = each.packages[0], len(each.packages)
         number = "1 package" if count == 1 else f"{count} packages"
-        progress.say(f"{each.arch}: {main.name} {main.version}, {number}, packed by {each.builder.name}")
+        progress.say(f"{each.arch}: {main.name} {main.version}, {number} (builder: {each.builder.name})")
     if found.more:
         progress.notice(f"{' and '.join(found.more)} has arrived too, but is not among the expected: it is left out")
 
@@ -115,6 +115,8 @@ def _made(
     results.publication, results.joined, results.release = made.publication, made.joined, made
     if made.was_there:
         progress.notice(f"{made.path} is there already: nothing was changed")
+    else:
+        progress.say(f"released: {made.url}")
     return made
 
 

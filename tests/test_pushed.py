@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import re
 import shutil
 from collections.abc import Callable
@@ -117,6 +118,17 @@ def test_a_key_that_is_gone_is_named(bucket: Folder, tmp_path: Path) -> None:
     assert refused(bucket, tmp_path) == f"apk/keys/{KEY} in s3://demo/apk is not there"
 
 
+def test_a_full_disk_is_one_sentence(bucket: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    pushed(bucket, *(built(tmp_path, arch) for arch in BOTH))
+    monkeypatch.setattr(Folder, "download", full)
+    with pytest.raises(BucketError, match=r"s3://demo/apk cannot be fetched to .*: No space left on device") as caught:
+        fetched(bucket, tmp_path)
+    assert "TMPDIR" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
@@ -164,6 +176,10 @@ def no_manifest(one: Repository) -> None:
 
 def manifest_of_another_commit(one: Repository) -> None:
     rewrite(dataclasses.replace(one, commit="f" * 40))
+
+
+def manifest_without_packages(one: Repository) -> None:
+    rewrite(dataclasses.replace(one, packages=()))
 
 
 def manifest_that_is_none(one: Repository) -> None:
@@ -220,6 +236,7 @@ def rewrite(one: Repository) -> None:
         (the_packages_of_the_index, "APKINDEX.tar.gz and packages.json name different packages"),
         (no_manifest, "aarch64 in s3://demo/apk has no packages.json"),
         (manifest_of_another_commit, f"packages.json is of acme/notes {'f' * 40} for aarch64, not of what it lies in"),
+        (manifest_without_packages, "aarch64/packages.json names no packages"),
         (manifest_that_is_none, "packages.json is not what `pakman build` writes ('arch' is missing)"),
         (manifest_that_leads_elsewhere, "'../notes' is not a name"),
         (the_signature_of_a_package, f"notes-1.0.0-r0.apk is not signed with {KEY}, as its index is"),

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from pakman import signing
+from tests import instellar_service
 from tests.building import contents, must_go
 from tests.integration.conftest import CACHE
 from tests.servers import S3Server
@@ -179,7 +180,7 @@ def test_a_push_ships_and_a_curious_build_learns_and_changes_nothing(
     assert set(outputs) == {
         "name", "version", "arch", "stack", "packages", "package-dir", "manifest-file", "checksums", "repository-path",
         "repository-url", "public-key-path", "public-key-url", "key-name", "skipped", "test-result", "test-skipped",
-        "deployment-status",
+        "deployment-status", "commit",
     }  # fmt: skip
     assert (outputs["name"], outputs["version"], outputs["skipped"]) == ("shop", "1.2.3-r7", "")
     assert outputs["repository-path"].startswith("apk/deployments/acme/shop/")
@@ -202,6 +203,31 @@ def test_a_push_ships_and_a_curious_build_learns_and_changes_nothing(
     for secret in hidden(job, shipping):
         assert not any(secret in text for text in everything)
         assert secret == TOKEN or f"::add-mask::{secret}" in said
+
+    released(job, shipping, outputs)
+
+
+def released(job: Job, shipping: dict[str, str], pushed: dict[str, str]) -> None:
+    """Make a release in a job after it, which has checked nothing out."""
+    elsewhere, secret = job.folder / "elsewhere", "a-secret-that-a-receiver-knows"
+    elsewhere.mkdir()
+    job.file("outputs").write_text("")
+    with instellar_service.running(instellar_service.Receiver({})) as receiver:
+        more = {"command": "release", "expect": pushed["arch"], "channel": "stable", "notify-url": receiver.endpoint}
+        status, said = job.run(
+            inputs=shipping | more | {"notify-secret": secret},
+            env={"GITHUB_WORKSPACE": str(elsewhere), "GITHUB_SHA": pushed["commit"]},
+        )
+    assert status == 0, said
+    outputs = job.outputs()
+    assert outputs["release-path"] == f"{pushed['repository-path']}/release.json"
+    assert outputs["channel-path"] == "apk/channels/stable"
+    assert {name: pushed[name] for name in ("arch", "commit", "packages", "version")}.items() <= outputs.items()
+    assert "package-dir" not in outputs
+    assert receiver.asked[0].content["archive"] == outputs["archive-path"]
+    for hide in (*hidden(job, shipping), secret):
+        assert hide not in "\n".join(line for line in said.splitlines() if not line.startswith("::add-mask::"))
+    assert f"::add-mask::{secret}\n" in said
 
 
 def test_a_fork_s_pull_request_is_built_and_ships_nothing(job: Job, shipping: dict[str, str]) -> None:

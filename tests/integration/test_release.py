@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pakman import cli, notify
+from pakman import archive, cli, notify
 from pakman import release as story
 from pakman.bucket import Location
 from pakman.channels import Channel
@@ -104,6 +104,7 @@ def test_two_architectures_are_one_release_that_apk_installs(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     code, out, err = pakman("release", EXPECT, "--channel=stable")
     assert code == 0, err
+    assert f"{OTHER}: notes 1.0.0-r0, 2 packages (builder: embedded)\n" in err
     url = f"{store.server.endpoint}/releases/{store.location.prefix}"
     assert out.splitlines()[-2:] == [f"wget -qO- {url}/channels/stable/install.sh | sh", "rc-service notes start"]
 
@@ -111,8 +112,8 @@ def test_two_architectures_are_one_release_that_apk_installs(
     (archived,) = (name for name in objects if name.startswith("archives/"))
     files = {f"{each.arch}/{path.name}": path for each in made.values() for path in (each.index.parent.glob("*.*z"))}
     files |= {f"{each.arch}/{one.path.name}": one.path for each in made.values() for one in each.packages}
-    with zipfile.ZipFile(BytesIO(objects[archived])) as archive:
-        assert {name: archive.read(name) for name in archive.namelist()} == {
+    with zipfile.ZipFile(BytesIO(objects[archived])) as unpacked:
+        assert {name: unpacked.read(name) for name in unpacked.namelist()} == {
             name: path.read_bytes() for name, path in files.items()
         }
     prefix = store.location.prefix
@@ -144,7 +145,9 @@ def test_two_architectures_are_one_release_that_apk_installs(
     assert f"| notes | 1.0.0-r0 | {OTHER.replace('_', chr(92) + '_')} | " in summary.read_text()
     assert f"- Release: `{found['release-url']}`" in summary.read_text()
 
-    # Run twice, it changes nothing.
+    # A deployment of the commit takes the same archive. Run twice, nothing changes.
+    wanted = archive.entries(store.bucket, f"{prefix}/{FOLDER}", BOTH)
+    assert archive.ship(store.bucket, wanted) == told["archive"]
     before = stamps(store)
     code, again, _ = pakman("release", f"--expect={OTHER} {ARCH}", "--channel=stable", "--format=json")
     assert code == 0
