@@ -154,6 +154,10 @@ def test_two_architectures_are_one_release_that_apk_installs(
     assert again.encode() == objects[f"{FOLDER}/release.json"]
     assert stamps(store) == before
 
+    code, verified, err = pakman("repository", "verify", "stable")
+    assert code == 0, err
+    assert verified.startswith("stable: 4 packages, ")
+    assert verified.endswith(": all is well\n")
     alpine_root.sh(f"wget -qO- {url}/channels/stable/install.sh | sh")
     assert alpine_root.sh("cat /usr/share/notes/version") == "1.0.0-r0"
     alpine_root.sh(
