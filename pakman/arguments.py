@@ -35,6 +35,8 @@ exit codes:
 
 _KEY_VARIABLE = """\
   PAKMAN_SIGNING_KEY      the private key's text (PEM), instead of --signing-key
+  PAKMAN_PREVIOUS_SIGNING_KEY
+                          the same, instead of --previous-signing-key
 """
 
 _NOTIFY_VARIABLE = """\
@@ -220,7 +222,7 @@ def _push(commands: _Commands) -> None:
     )
     command.add_argument("directory", metavar="DIR", type=Path, help="the repository that `pakman build` made")
     flag_groups.bucket(command, required=True, has_channel=True)
-    flag_groups.signing_key(command, "for --channel: the key of the packages (default: PAKMAN_SIGNING_KEY)")
+    flag_groups.keys(command, "for --channel: the key of the packages (default: PAKMAN_SIGNING_KEY)")
     command.add_argument(
         "--format", choices=("text", "json"), default="text", help="json: print what went where as JSON (default: text)"
     )
@@ -255,7 +257,7 @@ def _release(commands: _Commands) -> None:
         help="where release.json is sent, https; it needs PAKMAN_NOTIFY_SECRET (default: nowhere)",
     )
     flag_groups.bucket(command, required=True, has_channel=True)
-    flag_groups.signing_key(command, "for --channel: the key of the packages (default: PAKMAN_SIGNING_KEY)")
+    flag_groups.keys(command, "for --channel: the key of the packages (default: PAKMAN_SIGNING_KEY)")
     command.add_argument(
         "--format", choices=("text", "json"), default="text", help="json: print release.json (default: text)"
     )
@@ -337,12 +339,15 @@ def _keygen(commands: _Commands) -> None:
         "keygen",
         "make a signing key",
         "Make an RSA key pair: OWNER-NAME.rsa, which is the secret, and\n"
-        "OWNER-NAME.rsa.pub, which machines trust. An existing key is never overwritten.",
+        "OWNER-NAME.rsa.pub, which machines trust. An existing key is never overwritten.\n"
+        "With --rotate it is the key that follows those: OWNER-NAME-XXXXXXXX.rsa, whose\n"
+        "text carries its own name, and what to do with it is said step by step.",
     )
     command.add_argument("--project", metavar="OWNER/NAME", help=flag_groups.PROJECT)
     command.add_argument(
         "--output", metavar="DIR", type=Path, default=Path(), help="where the two files go (default: this folder)"
     )
+    command.add_argument("--rotate", action="store_true", help="make the key that follows, and say what to do with it")
 
 
 def _stack(commands: _Commands) -> None:

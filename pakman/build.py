@@ -44,21 +44,21 @@ def build(
     env: Mapping[str, str],
     build_root: choice.Kind = "auto",
     builder: Builder = "auto",
-    signing_key_file: Path | None = None,
+    key_files: Sequence[Path] = (),
     is_throwaway_key: bool = False,
 ) -> Repository:
     """Build the application in `source`, leave a signed repository in `output`, return what is in it.
 
     No packages in it: `architectures` leaves out this machine's, and `output` is as it was. `build_root`, `rootfs`,
-    `cache` and `env` as in buildroots.choice, `builder` as in builders.choice; `signing_key_file` is hidden from the
-    build where it lies among the sources. `keep` leaves the build tree behind when the build fails.
-    All of `keys` sign, and the first one's name is the repository's.
-    `is_throwaway_key`: nobody has it but this build, and the repository says so. Raises BuildError, and UsageError
-    where nothing can be built in.
+    `cache` and `env` as in buildroots.choice, `builder` as in builders.choice; `key_files` are hidden from the build
+    where they lie among the sources. `keep` leaves the build tree behind when the build fails.
+    The first of `keys` is the signing key; while keys are rotated the previous one is the second, and signs, too.
+    `is_throwaway_key`: nobody has the first but this build, and the repository says so. Raises BuildError, and
+    UsageError where nothing can be built in.
     """
     refuse_places(source, output, cache)
     own = [source / key.name.removesuffix(".pub") for key in keys]
-    hidden = [output, cache, *own, *filter(None, [signing_key_file])]
+    hidden = [output, cache, *own, *key_files]
     with _working_in(output) as work:
         with progress.phase("Recipe and snapshot"):
             aport = work / "aport"
@@ -103,6 +103,7 @@ def build(
             commit=project.commit,
             stack=stack.name,
             key_name=keys[0].name,
+            previous_key_name=keys[1].name if len(keys) > 1 else None,
             is_throwaway_key=is_throwaway_key,
             packages=tuple(replace(package, path=output / arch / package.path.name) for package in packages),
             builder=BuiltBy(builder_name(pack), __version__),
@@ -191,14 +192,15 @@ def _kept_on_failure(root: BuildRoot, *, keep: bool) -> Iterator[None]:
 
 
 def _write_index(repository: Repository, work: Path, keys: Sequence[SigningKey]) -> None:
-    """Write index, public key and packages.json beside the packages in `work`."""
+    """Write index, public keys and packages.json beside the packages in `work`."""
     packages = [work / package.path.name for package in repository.packages]
     description = f"{repository.owner}/{repository.project}"[: index.MAX_DESCRIPTION]
     index.write_local_index(work / INDEX_FILE, packages, keys, description, repository.arch)
     with writing(work):
-        (work / repository.key_name).write_bytes(keys[0].public_pem)
+        for key in keys:
+            (work / key.name).write_bytes(key.public_pem)
         (work / MANIFEST_FILE).write_text(repository.to_json())
-        for name in (repository.key_name, MANIFEST_FILE):
+        for name in (*(key.name for key in keys), MANIFEST_FILE):
             (work / name).chmod(0o644)
 
 
@@ -212,7 +214,8 @@ def _move_in(repository: Repository, work: Path) -> None:
         repository.manifest_file.unlink(missing_ok=True)
         for name in names:
             (work / name).replace(directory / name)
-        (work / repository.key_name).replace(repository.public_key)
+        for key in repository.public_keys:
+            (work / key.name).replace(key)
         (work / INDEX_FILE).replace(repository.index)
         (work / MANIFEST_FILE).replace(repository.manifest_file)
         for name in before - set(names):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pakman import commands
+from pakman import key_commands
 from pakman.errors import SigningError, UsageError
 
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
@@ -34,16 +35,18 @@ def refuse_before_building(args: argparse.Namespace, bucket: Bucket | None) -> N
         bucket.refuse_without_conditions(bucket.location.key("channels", args.channel))
 
 
-def key_for(args: argparse.Namespace, env: Env, name: str) -> SigningKey:
-    """Return the key that signs a channel's indexes, `name` where it has none of its own; raise SigningError."""
-    key = commands.given_key(args, env, name)
-    if key is None:
+def keys_for(args: argparse.Namespace, env: Env, owner: str, name: str) -> tuple[SigningKey, ...]:
+    """Return the keys that sign the indexes of a channel of a repository on GitHub; raise SigningError."""
+    from pakman import signing
+
+    keys = key_commands.given(args, env, signing.key_name(owner, name))
+    if not keys:
         raise SigningError(
             "--channel needs the signing key: a channel's index is signed anew with every push",
             hint="give --signing-key FILE or PAKMAN_SIGNING_KEY; in a workflow: "
             "signing-key: ${{ secrets.PAKMAN_SIGNING_KEY }}",
         )
-    return key
+    return keys
 
 
 def channel_for(
@@ -51,20 +54,24 @@ def channel_for(
 ) -> Channel | None:
     """Return the channel that the repositories are to join; None where none was named.
 
-    Raises SigningError where the key that signs its indexes is not the one that has signed the packages.
+    Raises SigningError where the keys that sign its indexes are not those that have signed the packages.
     """
     if args.channel is None:
         return None
-    from pakman import channels
+    from pakman import channels, signing
 
     first = repositories[0]
-    key = key_for(args, env, first.key_name)
-    if key.public_pem != first.public_key.read_bytes():
+    keys = keys_for(args, env, first.owner, first.project)
+    if [key.public_pem for key in keys] != [signing.read_public(file).pem for file in first.public_keys]:
+        given = "the signing key is" if len(keys) == 1 else "the signing key and the previous one are"
+        names = " and ".join(file.name for file in first.public_keys)
         raise SigningError(
-            f"the signing key is not {first.key_name}, the one that {first.packages[0].name} was built with",
-            hint="build and push with the same key",
+            f"{given} not {names}, which {first.packages[0].name} was built with",
+            hint="build and push with the same, the previous one included where there is one",
         )
-    return channels.Channel(bucket, args.channel, [key])
+    # As they are called where the packages name them.
+    named = [replace(key, name=file.name) for key, file in zip(keys, first.public_keys, strict=True)]
+    return channels.Channel(bucket, args.channel, named)
 
 
 def refuse(channel: Channel, repositories: tuple[Repository, ...], *, dry_run: bool) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pakman import arguments, reports
-from pakman.errors import ManifestError, SigningError, UsageError
+from pakman.errors import ManifestError, UsageError
 
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
     from pakman.bucket import Bucket
@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # what a command does not need is not imported for it: start-
     from pakman.progress import Level, Progress
     from pakman.project import Project
     from pakman.repository import Repository
-    from pakman.signing import SigningKey
     from pakman.validation import Verdict
 
 Env = Mapping[str, str]
@@ -289,55 +288,16 @@ def _generate(args: argparse.Namespace, env: Env) -> int:
     return 0
 
 
-def _signing_key(args: argparse.Namespace, env: Env, name: str, progress: Progress) -> tuple[SigningKey, bool]:
-    """Return the key to sign with, and whether it is a throwaway one."""
-    given = given_key(args, env, name)
-    if given is not None:
-        return given, False
-    from pakman import signing
-
-    progress.notice(
-        "signed with a throwaway key: machines that trust it today will not trust the next build; "
-        "`pakman keygen` makes a key to keep, --signing-key or PAKMAN_SIGNING_KEY hands it over"
-    )
-    return signing.generate(name), True
-
-
-def given_key(args: argparse.Namespace, env: Env, name: str) -> SigningKey | None:
-    """Return the signing key that was handed over, None where none was; raises SigningError."""
-    from pakman import signing
-
-    if args.signing_key is not None:
-        try:
-            with args.signing_key.open("rb") as file:
-                pem = file.read(_MOST_OF_A_KEY).decode()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SigningError(
-                f"the signing key {args.signing_key} cannot be read: {_reason(error)}",
-                hint="`pakman keygen` makes one; or put the key's text into PAKMAN_SIGNING_KEY",
-            ) from error
-        return signing.load(pem, name)
-    return signing.load(env["PAKMAN_SIGNING_KEY"], name) if env.get("PAKMAN_SIGNING_KEY") else None
-
-
 def refuse_before_asking(args: argparse.Namespace, env: Env, reading: Reading) -> None:
     """Raise UsageError or SigningError for a flag or a key that the build would refuse; nothing is asked of anybody."""
-    from pakman import build, detection, signing, stack_commands
+    from pakman import build, detection, key_commands, signing, stack_commands
 
     directory = args.file.absolute().parent
     build.refuse_places(directory, args.output.absolute(), cache(args, env))
     stack_commands.stack_to_build_for(args, env, manifest_of(args, reading), _today(), on_notice=lambda _: None)
     owner, name = detection.owner_and_name(directory, env, project=args.project)
     detection.refuse_version(args.package_version, args.package_release)
-    given_key(args, env, signing.key_name(owner, name))
-
-
-_MOST_OF_A_KEY = 64 << 10
-"""Bytes; a key of 16384 bits has 13 KB."""
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else "it is not text"
+    key_commands.given(args, env, signing.key_name(owner, name))
 
 
 def cache(args: argparse.Namespace, env: Env) -> Path:
@@ -353,7 +313,7 @@ def built(
     args: argparse.Namespace, env: Env, progress: Progress, reading: Reading, *, bucket: Bucket | None = None
 ) -> Repository:
     """Build what a manifest says; what could not go into `bucket` afterwards is refused before the build."""
-    from pakman import build, signing, stack_commands
+    from pakman import build, key_commands, signing, stack_commands
 
     manifest = manifest_of(args, reading)
     manifest, stack = stack_commands.stack_to_build_for(args, env, manifest, _today(), on_notice=progress.notice)
@@ -368,10 +328,11 @@ def built(
         from pakman import publish
 
         publish.refuse_without_commit(project.commit, str(args.file.absolute().parent))
-    key_name = signing.key_name(project.owner, project.name)
-    key, is_throwaway = _signing_key(args, env, key_name, progress)
+    default_name = signing.key_name(project.owner, project.name)
+    keys, is_throwaway = key_commands.to_sign_with(args, env, default_name, progress)
     if bucket is not None:
-        publish.refuse_another_key(bucket, key.name, key.public_pem)
+        for key in keys:
+            publish.refuse_another_key(bucket, key.name, key.public_pem)
     return build.build(
         manifest,
         project,
@@ -381,12 +342,12 @@ def built(
         builder=args.builder,
         rootfs=args.rootfs,
         cache=cache(args, env),
-        keys=[key],
+        keys=keys,
         stack=stack,
         progress=progress,
         keep=args.keep,
         env=env,
-        signing_key_file=args.signing_key,
+        key_files=[file for file in (args.signing_key, args.previous_signing_key) if file is not None],
         is_throwaway_key=is_throwaway,
     )
 
@@ -458,12 +419,9 @@ def _inspect(args: argparse.Namespace, env: Env) -> int:
 
 
 def _keygen(args: argparse.Namespace, env: Env) -> int:
-    from pakman import detection, signing
+    from pakman import key_commands
 
-    owner, name = detection.owner_and_name(Path.cwd(), env, project=args.project)
-    private, public = signing.keygen(args.output, signing.key_name(owner, name))
-    print(f"{private}  the secret: put its text into a secret named PAKMAN_SIGNING_KEY, keep a copy, never commit it")
-    print(f"{public}  what machines trust: it goes into their /etc/apk/keys under exactly this name")
+    print(key_commands.keygen(args, env))
     return 0
 
 

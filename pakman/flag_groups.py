@@ -107,14 +107,20 @@ def build(command: argparse.ArgumentParser) -> None:
         help="what packs: Alpine's own abuild, or embedded, which runs the APKBUILD's functions in the root's shell "
         "(default: auto, abuild wherever it can be had)",
     )
-    signing_key(group, "the private RSA key, PEM (default: PAKMAN_SIGNING_KEY, else a throwaway key)")
+    keys(group, "the private RSA key, PEM (default: PAKMAN_SIGNING_KEY, else a throwaway key)")
     _cache(group)
     group.add_argument("--keep", action="store_true", help="leave the build tree behind when the build fails")
 
 
-def signing_key(group: argparse._ActionsContainer, text: str) -> None:
-    """Add --signing-key, with its help."""
+def keys(group: argparse._ActionsContainer, text: str) -> None:
+    """Add what is signed with; `text` is the help of --signing-key."""
     group.add_argument("--signing-key", metavar="FILE", type=Path, help=text)
+    group.add_argument(
+        "--previous-signing-key",
+        metavar="FILE",
+        type=Path,
+        help="while keys are rotated: the key before it, which signs as well (default: PAKMAN_PREVIOUS_SIGNING_KEY)",
+    )
 
 
 def deployment(command: argparse.ArgumentParser) -> None:
@@ -201,8 +207,8 @@ def _public_url(group: argparse._ActionsContainer) -> None:
 
 
 def channel_key(command: argparse.ArgumentParser) -> None:
-    """Add the key that signs a channel's indexes."""
-    signing_key(command, "the key that signs the channel (default: PAKMAN_SIGNING_KEY)")
+    """Add what signs a channel's indexes."""
+    keys(command, "the key that signs the channel (default: PAKMAN_SIGNING_KEY)")
 
 
 def concurrency(text: str) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from pakman import recipe, scratch, snapshot
+from pakman import recipe, scratch, signing, snapshot
 from pakman.errors import ManifestError, UsageError
 from pakman.manifest import HOOKS, Manifest
 from pakman.project import Project
@@ -33,7 +33,7 @@ def generate(
 ) -> Recipe:
     """Write recipe, snapshot and extra sources for the application in `source` to `output`; return the recipe.
 
-    `skip` and `on_skipped` as in snapshot.write.
+    `skip` and `on_skipped` as in snapshot.write; the project's own private keys in `source` are skipped, too.
 
     What an earlier run wrote there is replaced, and removed where it is no longer part of the recipe. Raises UsageError
     where the directory cannot be written or holds something else, ManifestError for a `source` that is not there.
@@ -48,7 +48,7 @@ def generate(
                 top=top,
                 exclude=manifest.build.exclude,
                 mtime=project.commit_time,
-                skip=(output, *skip),
+                skip=(output, *signing.files_in(source, project.owner, project.name), *skip),
                 on_skipped=on_skipped,
             )
             extras = {path.name: _copied(source, path, made) for path in recipe.extra_sources(manifest, project)}

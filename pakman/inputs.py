@@ -18,6 +18,7 @@ COMMANDS = ("run", "validate", "generate", "build", "push", "release", "deploy")
 
 SECRETS = {
     "signing-key": "PAKMAN_SIGNING_KEY",
+    "previous-signing-key": "PAKMAN_PREVIOUS_SIGNING_KEY",
     "access-key-id": "AWS_ACCESS_KEY_ID",
     "secret-access-key": "AWS_SECRET_ACCESS_KEY",
     "session-token": "AWS_SESSION_TOKEN",
@@ -28,7 +29,7 @@ SECRETS = {
 """The inputs that are no flags but variables of the environment, which no other process sees."""
 
 _USERS = {
-    "PAKMAN_SIGNING_KEY": ("run", "build", "push", "release"),
+    **dict.fromkeys(("PAKMAN_SIGNING_KEY", "PAKMAN_PREVIOUS_SIGNING_KEY"), ("run", "build", "push", "release")),
     "PAKMAN_NOTIFY_SECRET": ("release",),
     **dict.fromkeys(
         ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), ("run", "push", "release", "deploy")
@@ -185,7 +186,7 @@ def shown(argv: list[str]) -> str:
 def _flags(command: str) -> dict[str, bool]:
     """Return which inputs are flags of a command, and whether they take a value.
 
-    --signing-key is none of them: it names a file, and the input is the key itself.
+    --signing-key and --previous-signing-key are none of them: they name a file, and the input is the key itself.
     """
     found = arguments.flags(command)
     return {flag: found[flag] for flag in NAMES if flag in found and flag not in SECRETS}
@@ -199,9 +200,9 @@ def _is_true(name: str, value: str) -> bool:
 
 NAMES = (
     "command", "config", "working-directory", "stack", "package-version", "package-release", "project", "architectures",
-    "signing-key", "bucket", "prefix", "channel", "endpoint-url", "region", "access-key-id", "secret-access-key",
-    "session-token", "addressing-style", "public-url", "concurrency", "instellar-endpoint", "instellar-package-token",
-    "instellar-auth-token", "ref", "sha", "expect", "notify-url", "notify-secret", "build-root", "builder", "test",
-    "run-root", "cache-dir", "dry-run", "log-level",
+    "signing-key", "previous-signing-key", "bucket", "prefix", "channel", "endpoint-url", "region", "access-key-id",
+    "secret-access-key", "session-token", "addressing-style", "public-url", "concurrency", "instellar-endpoint",
+    "instellar-package-token", "instellar-auth-token", "ref", "sha", "expect", "notify-url", "notify-secret",
+    "build-root", "builder", "test", "run-root", "cache-dir", "dry-run", "log-level",
 )  # fmt: skip
 """All inputs, in the order of action.yml."""

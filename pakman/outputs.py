@@ -126,6 +126,8 @@ class Results:
             facts["Stack"] = self.repositories[0].stack if self.repositories else self.stack
         if self.publication is not None:
             facts |= {"Repository": self.publication.repository_url, "Public key": self.publication.public_key_url}
+            if self.repositories and self.repositories[0].previous_key_name is not None:
+                facts["Signs as well, until every machine has that key"] = self.repositories[0].previous_key_name
         if self.joined is not None:
             facts["Channel"] = self.joined.url
         if self.release is not None:

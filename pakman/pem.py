@@ -44,7 +44,7 @@ def kind(text: str) -> str:
     """Return what a text says it is (`PRIVATE KEY`), of `lines`; EMPTY, BASE64 or "" where it says nothing."""
     if not text:
         return "EMPTY"
-    if text.startswith("LS0tLS1CRUdJTi"):
+    if text.startswith(("LS0tLS1CRUdJTi", "S2V5LU5hbWU6")):  # -----BEGIN, Key-Name:
         return "BASE64"
     begin = re.search(r"^-----BEGIN ([A-Z ]+)-----$", text, re.MULTILINE)
     return begin[1] if begin else ""
@@ -58,3 +58,28 @@ def names(text: str) -> set[str]:
 def without_names(text: str) -> str:
     """Return a text, as it came, without the lines that name the key: all that may be secret in it."""
     return re.sub(rf"(?<!\S){NAME_FIELD}:\s*{_NAME}(?!\S)", " ", text, flags=re.IGNORECASE)
+
+
+MAKE_ONE = "`pakman keygen` makes a key that fits"
+WRONG_KINDS = {
+    "": (
+        "is not a private key in PEM",
+        "{variable} holds the key's text, -----BEGIN PRIVATE KEY----- and on; a file is for {flag}; " + MAKE_ONE,
+    ),
+    "BASE64": (
+        "is base64 of something, not PEM",
+        "store the key file's text itself: gh secret set {variable} < FILE",
+    ),
+    "EMPTY": ("is empty", "is the secret set, and may this workflow see it? " + MAKE_ONE),
+    "ENCRYPTED PRIVATE KEY": (
+        "is encrypted with a passphrase, which nobody can type here",
+        "remove the passphrase: openssl pkey -in FILE -out NEW-FILE",
+    ),
+    "PUBLIC KEY": ("is a public key", "the private key is the file without .pub"),
+    "RSA PUBLIC KEY": ("is a public key", "the private key is the file without .pub"),
+    "CERTIFICATE": ("is a certificate", "apk uses plain RSA keys; " + MAKE_ONE),
+    "EC PRIVATE KEY": ("is not an RSA key, and apk knows no other", MAKE_ONE),
+    "DSA PRIVATE KEY": ("is not an RSA key, and apk knows no other", MAKE_ONE),
+    "OPENSSH PRIVATE KEY": ("is in OpenSSH's format, not PEM", "convert a copy of it: ssh-keygen -p -m PKCS8 -f COPY"),
+}
+"""What a text is that is no key for us, by its kind, and what to do; {variable} and {flag} are what brought it."""

@@ -85,7 +85,7 @@ def in_bucket(
     def fetched() -> Previous:
         with closing(bucket):
             folder = _pushed_last(repository, bucket)
-            return _taken(repository, bucket.url(folder), _from_bucket(bucket, folder), _key(repository), directory)
+            return _taken(repository, bucket.url(folder), _from_bucket(bucket, folder), _keys(repository), directory)
 
     return _else_rebuilt(repository, directory, on_warning, fetched)
 
@@ -133,7 +133,7 @@ def _online(repository: Repository, url: str, directory: Path, clock: Callable[[
             except UnreachableError as error:
                 raise _NoneError(str(error)) from error
 
-        return _taken(repository, shown, fetch, _key(repository), directory)
+        return _taken(repository, shown, fetch, _keys(repository), directory)
 
 
 def _local(repository: Repository, source: Path, directory: Path) -> Previous:
@@ -148,21 +148,24 @@ def _local(repository: Repository, source: Path, directory: Path) -> Previous:
         except OSError as error:
             raise _NoneError(f"{source / name} cannot be read ({error.strerror})") from error
 
-    return _taken(repository, str(source), fetch, _key(there), directory)
+    return _taken(repository, str(source), fetch, _keys(there), directory)
 
 
-def _key(repository: Repository) -> signing.PublicKey:
-    return signing.read_public(repository.public_key)
+def _keys(repository: Repository) -> tuple[signing.PublicKey, ...]:
+    return tuple(map(signing.read_public, repository.public_keys))
 
 
-def _taken(repository: Repository, source: str, fetch: Fetch, trusted: signing.PublicKey, directory: Path) -> Previous:
+def _taken(
+    repository: Repository, source: str, fetch: Fetch, trusted: Sequence[signing.PublicKey], directory: Path
+) -> Previous:
     """Fetch what is older than a repository's main package, and all that was made with it."""
     folder = directory / "taken" / repository.arch
     with writing(folder):
         folder.mkdir(parents=True)
     index = _index(folder / INDEX_FILE, repository.arch, source, fetch)
-    if signed_by(trusted, index.signatures, index.digests) is None:
-        raise _NoneError(f"the index of {source} is not signed with {trusted.name}, the key that is known here")
+    if not any(signed_by(key, index.signatures, index.digests) for key in trusted):
+        names = " or ".join(key.name for key in trusted)
+        raise _NoneError(f"the index of {source} is not signed with {names}, which is what is known here")
     stanzas = _older(index.stanzas, repository, source)
     paths = [_package(each, folder, repository.arch, source, fetch) for each in stanzas]
     key = signing.generate(KEY_NAME)

@@ -85,7 +85,7 @@ def publish(
     """Ship the repositories that one build left, an entry per architecture, and return where they are.
 
     Everything is looked at first, here and in the bucket: what cannot be done is refused before anything is stored.
-    Then come the packages, side by side, the public key, each packages.json, and last the indexes, so that no index
+    Then come the packages, side by side, the public keys, each packages.json, and last the indexes, so that no index
     ever names an object that is not there. What is there already with the same bytes is skipped: a push that was killed
     is finished by running it again. A `dry_run` ends where something would be stored.
 
@@ -168,12 +168,12 @@ def _check(repositories: tuple[Repository, ...]) -> str:
             )
     first = repositories[0]
     for other in repositories[1:]:
-        for name in ("owner", "slug", "commit", "key_name"):
+        for name in ("owner", "slug", "commit", "key_name", "previous_key_name"):
             ours, theirs = getattr(first, name), getattr(other, name)
             if ours != theirs:
                 raise UsageError(
-                    f"{first.directory} holds two builds: {name.replace('_', ' ')} is {ours} for {first.arch}, "
-                    f"but {theirs} for {other.arch}",
+                    f"{first.directory} holds two builds: {name.replace('_', ' ')} is {ours or 'none'} for "
+                    f"{first.arch}, but {theirs or 'none'} for {other.arch}",
                     hint="build all architectures from one commit, into an empty directory",
                 )
     return refuse_without_commit(first.commit, f"what {first.directory} was built from")
@@ -188,7 +188,7 @@ def refuse_another_key(bucket: Bucket, name: str, public_pem: bytes) -> None:
 
 
 def _objects(repositories: Iterable[Repository], location: Location, folder: tuple[str, ...]) -> tuple[_Object, ...]:
-    """Return all that has to be in the bucket: packages, the key, each packages.json, indexes."""
+    """Return all that has to be in the bucket: packages, the keys, each packages.json, indexes."""
     packages, manifests, indexes, keys = [], [], [], {}
     for repository in repositories:
         arch = repository.arch
@@ -201,8 +201,9 @@ def _objects(repositories: Iterable[Repository], location: Location, folder: tup
         manifests.append(_Object("manifest", repository.manifest_file, key, f"{arch}/{MANIFEST_FILE}"))
         key = location.key(*folder, arch, INDEX_FILE)
         indexes.append(_Object("index", repository.index, key, f"{arch}/{INDEX_FILE}"))
-        key = location.key("keys", repository.key_name)
-        keys[key] = _Object("key", repository.public_key, key, repository.key_name)
+        for file in repository.public_keys:
+            key = location.key("keys", file.name)
+            keys[key] = _Object("key", file, key, file.name)
     return (*packages, *keys.values(), *manifests, *indexes)
 
 

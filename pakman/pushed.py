@@ -6,7 +6,7 @@ data behind it. packages.json, which nobody signs, has to agree with all of them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,7 +76,8 @@ def fetch(
         found = tuple(map(_renamed, repository.read(directory)))
         for each in found:
             _refuse_another(each, commit)
-            _fetch(bucket, bucket.location.key("keys", each.key_name), each.public_key, _MOST_OF_A_KEY)
+            for file in each.public_keys:
+                _fetch(bucket, bucket.location.key("keys", file.name), file, _MOST_OF_A_KEY)
         _fetch_packages(bucket, folder, names, found, on_progress)
     return Pushed(found, tuple(sorted(there - set(expected))))
 
@@ -161,7 +162,7 @@ def _fetch_packages(
 ) -> None:
     counter = Counter(sum(package.size for each in found for package in each.packages), on_progress)
 
-    def fetched(package: Package, arch: str, stanza: Stanza, key: PublicKey) -> None:
+    def fetched(package: Package, arch: str, stanza: Stanza, keys: Sequence[PublicKey]) -> None:
         title = f"{arch}/{package.path.name}"
         stored = names.get(title)
         if stored is None:
@@ -172,25 +173,26 @@ def _fetch_packages(
             counter.add(title, package.size)
         if stored.size != package.size or content.read(package.path).sha256 != package.sha256:
             raise UsageError(f"{package.path} has another size or SHA-256 than {MANIFEST_FILE} says")
-        _check(package.path, stanza, key)
+        _check(package.path, stanza, keys)
 
     with workers(bucket.concurrency) as (files, _):
         fetches = []
         for each in found:
-            key = signing.read_public(each.public_key)
-            stanzas = _stanzas(each, key)
+            keys = tuple(map(signing.read_public, each.public_keys))
+            stanzas = _stanzas(each, keys)
             fetches += [
-                files.submit(fetched, package, each.arch, stanzas[package.path.name], key) for package in each.packages
+                files.submit(fetched, package, each.arch, stanzas[package.path.name], keys) for package in each.packages
             ]
         for one in fetches:
             one.result()
 
 
-def _stanzas(found: Repository, key: PublicKey) -> dict[str, Stanza]:
-    """Return the index's entries, by the file's name: the key has signed it, and it names what packages.json names."""
+def _stanzas(found: Repository, keys: Sequence[PublicKey]) -> dict[str, Stanza]:
+    """Return the index's entries, by the file's name: each key has signed it; it names what packages.json names."""
     index = read_index(found.index)
-    if signed_by(key, index.signatures, index.digests) is None:
-        raise UsageError(f"{found.index} is not signed with {key.name}, as {MANIFEST_FILE} says it is")
+    for key in keys:
+        if signed_by(key, index.signatures, index.digests) is None:
+            raise UsageError(f"{found.index} is not signed with {key.name}, as {MANIFEST_FILE} says it is")
     named = {f"{each.name}-{each.version}.apk": each for each in index.stanzas}
     ours = {each.path.name: each for each in found.packages}
     is_same = set(named) == set(ours) and len(index.stanzas) == len(found.packages)
@@ -201,12 +203,13 @@ def _stanzas(found: Repository, key: PublicKey) -> dict[str, Stanza]:
     return named
 
 
-def _check(path: Path, stanza: Stanza, key: PublicKey) -> None:
+def _check(path: Path, stanza: Stanza, keys: Sequence[PublicKey]) -> None:
     """Refuse a package that its index does not vouch for, or that another key has signed."""
     control = read_control(path)
     if control.checksum != stanza.checksum:
         raise UsageError(f"{path} is not the package that its index names: its checksum is {control.checksum}")
-    if signed_by(key, control.signatures, control.digests) is None:
-        raise UsageError(f"{path} is not signed with {key.name}, as its index is")
+    for key in keys:
+        if signed_by(key, control.signatures, control.digests) is None:
+            raise UsageError(f"{path} is not signed with {key.name}, as its index is")
     if not data_is_true(path, control):
         raise UsageError(f"{path} has been changed: its data is not what its control segment says it is")

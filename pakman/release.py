@@ -126,6 +126,7 @@ def _what_is_one(repository: Repository) -> dict[str, str]:
         "version": main.version,
         "stack": repository.stack,
         "signing key": repository.key_name,
+        "previous signing key": repository.previous_key_name or "none",
     }
 
 

@@ -36,7 +36,6 @@ def release(args: argparse.Namespace, env: Env) -> int:
         outputs,
         pushed,
         shipping,
-        signing,
     )
     from pakman.project import slug
     from pakman.pushed import Commit
@@ -53,7 +52,7 @@ def release(args: argparse.Namespace, env: Env) -> int:
     bucket = shipping.bucket_for(args, env)
     channel_commands.refuse_before_building(args, bucket)
     if args.channel is not None:
-        channel_commands.key_for(args, env, signing.key_name(owner, name))
+        channel_commands.keys_for(args, env, owner, name)
     with closing(bucket), archive.scratch() as folder:
         with progress.phase(f"Fetch what was pushed of {commit.sha} to {bucket.location}"):
             found = pushed.fetch(bucket, commit, args.expect, folder / "pushed", on_progress=progress.bar)

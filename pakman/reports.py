@@ -18,6 +18,7 @@ def in_github(env: Env) -> bool:
 
 _SECRETS = (
     "PAKMAN_SIGNING_KEY",
+    "PAKMAN_PREVIOUS_SIGNING_KEY",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "INSTELLAR_PACKAGE_TOKEN",

@@ -3,7 +3,7 @@
 DIR/<arch>/<name>-<version>.apk
 DIR/<arch>/APKINDEX.tar.gz      signed; names exactly the packages below
 DIR/<arch>/packages.json        what was built, from what; written last, so it is there only when all is
-DIR/<key name>.rsa.pub
+DIR/<key name>.rsa.pub          two of them while keys are rotated
 """
 
 from __future__ import annotations
@@ -42,11 +42,13 @@ class Repository:
     commit: str | None
     stack: str
     key_name: str
-    """The public key's file name, `<owner>-<name>.rsa.pub`."""
+    """The file name of the public key that a new machine trusts, `<owner>-<name>.rsa.pub` unless it carries another."""
     packages: tuple[Package, ...]
     builder: BuiltBy
     is_throwaway_key: bool = False
     """Nobody has the private key any more: good for a look, not for a bucket."""
+    previous_key_name: str | None = None
+    """While keys are rotated: the key that signs as well, for machines that have no other."""
 
     @property
     def index(self) -> Path:
@@ -57,6 +59,12 @@ class Repository:
     def public_key(self) -> Path:
         """The public key that packages and index are signed with."""
         return self.directory / self.key_name
+
+    @property
+    def public_keys(self) -> tuple[Path, ...]:
+        """It, and while keys are rotated the previous one."""
+        previous = () if self.previous_key_name is None else (self.directory / self.previous_key_name,)
+        return (self.public_key, *previous)
 
     @property
     def manifest_file(self) -> Path:
@@ -75,6 +83,7 @@ class Repository:
                     "commit": self.commit,
                     "stack": self.stack,
                     "key_name": self.key_name,
+                    "previous_key_name": self.previous_key_name,
                     "throwaway_key": self.is_throwaway_key,
                     "builder": {"name": self.builder.name, "pakman": self.builder.pakman},
                     "packages": [
@@ -122,6 +131,7 @@ def _read_one(directory: Path, file: Path) -> Repository:
             commit=None if content["commit"] is None else _word(content["commit"]),
             stack=str(content["stack"]),
             key_name=_word(content["key_name"]),
+            previous_key_name=None if (name := content.get("previous_key_name")) is None else _word(name),
             is_throwaway_key=content.get("throwaway_key") is True,
             builder=BuiltBy(_word(content["builder"]["name"]), _word(content["builder"]["pakman"])),
             packages=tuple(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from pakman import commands, shipping
+from pakman import commands, key_commands, shipping
 from pakman.errors import BucketError, SigningError, UsageError
 
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
@@ -243,14 +243,14 @@ def _known(args: argparse.Namespace, env: Env, bucket: Bucket) -> Channel:
 def _to_change(args: argparse.Namespace, env: Env, bucket: Bucket, name: str) -> Channel:
     from pakman.channels import Channel, contents
 
-    key = commands.given_key(args, env, "signing-key.rsa.pub")
-    if key is None:
+    keys = key_commands.given(args, env, "signing-key.rsa.pub")
+    if not keys:
         raise SigningError(
             f"changing channel {name} needs the signing key: its index is signed anew",
             hint="give --signing-key FILE or PAKMAN_SIGNING_KEY; in a workflow, a variable of the step: "
             "PAKMAN_SIGNING_KEY: ${{ secrets.PAKMAN_SIGNING_KEY }}",
         )
-    return Channel(bucket, name, [contents.published(bucket, key)])
+    return Channel(bucket, name, [contents.published(bucket, key) for key in keys])
 
 
 def _shown_versions(versions: Mapping[str, Sequence[str]]) -> str:

@@ -51,7 +51,7 @@ def push(args: argparse.Namespace, env: Env) -> int:
 
 def run(args: argparse.Namespace, env: Env) -> int:
     """Tell the whole story."""
-    from pakman import channel_commands, deploy_commands, event
+    from pakman import channel_commands, deploy_commands, event, key_commands
 
     commands.become_root(args, env)
     progress = commands.progress_for(args, env)
@@ -62,15 +62,15 @@ def run(args: argparse.Namespace, env: Env) -> int:
     bucket = None
     if args.bucket is not None:
         why = event.without_secrets(env)
-        if why and not (_has_key(args, env) and _has_credentials(env)):
+        if why and not (key_commands.is_given(args, env) and _has_credentials(env)):
             # Nobody's code is signed by a key that machines trust, though the job may have that one.
             _skip_push(results, why, progress)
-            args.signing_key, env = None, {**env, "PAKMAN_SIGNING_KEY": ""}
+            env = key_commands.without(args, env)
         else:
             bucket = bucket_for(args, env)
     if bucket is not None or deployment is not None:
         commands.refuse_before_asking(args, env, reading)
-        if not _has_key(args, env):
+        if not key_commands.is_given(args, env):
             raise _no_key_to_keep()
     if deployment is None or args.bucket is not None:
         channel_commands.refuse_before_building(args, bucket)
@@ -236,10 +236,6 @@ def _published(
 def _skip_push(results: Results, why: str, progress: Progress) -> None:
     results.skipped = f"nothing was pushed: {why}"
     progress.notice(results.skipped)
-
-
-def _has_key(args: argparse.Namespace, env: Env) -> bool:
-    return args.signing_key is not None or bool(env.get("PAKMAN_SIGNING_KEY"))
 
 
 def _has_credentials(env: Env) -> bool:

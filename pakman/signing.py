@@ -5,8 +5,9 @@ The private key stays inside `SigningKey`: no text of it is in an exception, a r
 
 from __future__ import annotations
 
+import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
@@ -23,6 +24,7 @@ _KEYGEN_BITS = 4096
 _MAX_FILE = 64 << 10
 
 Role = Literal["signing key", "previous signing key"]
+ROLES: tuple[Role, Role] = ("signing key", "previous signing key")
 """What a private key is for: the flag, the variable and the input that it comes by are called the same."""
 
 
@@ -87,6 +89,11 @@ def key_name(owner: str, name: str) -> str:
     return result
 
 
+def files_in(directory: Path, owner: str, name: str) -> tuple[Path, ...]:
+    """Return where a repository's private keys lie in a directory, whenever `keygen` made them."""
+    return (directory / f"{owner}-{name}.rsa", *sorted(directory.glob(f"{owner}-{name}-*.rsa")))
+
+
 def load(text: str, default_name: str, role: Role = "signing key") -> SigningKey:
     """Return the private key in a PEM text (PKCS#1 or PKCS#8), known to apk by the name in the text, else the default.
 
@@ -122,9 +129,9 @@ def load(text: str, default_name: str, role: Role = "signing key") -> SigningKey
             hint="copy the whole file again, from -----BEGIN to -----END, line breaks included",
         )
     if not isinstance(key, RSAPrivateKey):
-        raise SigningError(f"the {role} is not an RSA key, and apk knows no other", hint=_MAKE_ONE)
+        raise SigningError(f"the {role} is not an RSA key, and apk knows no other", hint=pem.MAKE_ONE)
     if key.key_size < MIN_BITS:
-        raise SigningError(f"the {role} has {key.key_size} bits; at least {MIN_BITS} are needed", hint=_MAKE_ONE)
+        raise SigningError(f"the {role} has {key.key_size} bits; at least {MIN_BITS} are needed", hint=pem.MAKE_ONE)
     return _signing_key(key, name)
 
 
@@ -191,48 +198,45 @@ def keygen(directory: Path, name: str) -> tuple[Path, Path]:
     The public key's file is DIR/<name>, the private key's is the same without `.pub`; DIR is made where it is missing.
     Nothing is ever overwritten. Raises SigningError where one of the files exists or cannot be written.
     """
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    private, public = directory / name.removesuffix(".pub"), directory / name
-    for path in (private, public):
+    for path in _pair(directory, name):
         if path.exists() or path.is_symlink():
             raise _exists(path)
+    return _write(directory, generate(name, _KEYGEN_BITS), "")
+
+
+def rotate(directory: Path, owner: str, name: str) -> tuple[Path, Path]:
+    """Make the key that follows a repository's earlier ones, as `keygen` does, under a name that is its alone.
+
+    The name is `<owner>-<name>-<the first eight digits of its SHA-256>.rsa.pub`, and the private key's text carries it.
+    """
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    key = generate(key_name(owner, name), _KEYGEN_BITS)
+    der = key._private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    own = replace(key, name=key_name(owner, f"{name}-{hashlib.sha256(der).hexdigest()[:8]}"))
+    return _write(directory, own, f"{pem.NAME_FIELD}: {own.name}\n")
+
+
+def _pair(directory: Path, name: str) -> tuple[Path, Path]:
+    return directory / name.removesuffix(".pub"), directory / name
+
+
+def _write(directory: Path, key: SigningKey, head: str) -> tuple[Path, Path]:
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    private, public = _pair(directory, key.name)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(directory, error) from error
-    key = generate(name, _KEYGEN_BITS)
-    _create(private, key._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    text = key._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    _create(private, head.encode() + text, 0o600)
     try:
         _create(public, key.public_pem, 0o644)
     except SigningError:
         private.unlink()
         raise
     return private, public
-
-
-_MAKE_ONE = "`pakman keygen` makes a key that fits"
-_OTHER_KINDS = {
-    "": (
-        "is not a private key in PEM",
-        "{variable} holds the key's text, -----BEGIN PRIVATE KEY----- and on; a file is for {flag}; " + _MAKE_ONE,
-    ),
-    "BASE64": (
-        "is base64 of something, not PEM",
-        "store the key file's text itself: gh secret set {variable} < FILE",
-    ),
-    "EMPTY": ("is empty", "is the secret set, and may this workflow see it? " + _MAKE_ONE),
-    "ENCRYPTED PRIVATE KEY": (
-        "is encrypted with a passphrase, which nobody can type here",
-        "remove the passphrase: openssl pkey -in FILE -out NEW-FILE",
-    ),
-    "PUBLIC KEY": ("is a public key", "the private key is the file without .pub"),
-    "RSA PUBLIC KEY": ("is a public key", "the private key is the file without .pub"),
-    "CERTIFICATE": ("is a certificate", "apk uses plain RSA keys; " + _MAKE_ONE),
-    "EC PRIVATE KEY": ("is not an RSA key, and apk knows no other", _MAKE_ONE),
-    "DSA PRIVATE KEY": ("is not an RSA key, and apk knows no other", _MAKE_ONE),
-    "OPENSSH PRIVATE KEY": ("is in OpenSSH's format, not PEM", "convert a copy of it: ssh-keygen -p -m PKCS8 -f COPY"),
-}
 
 
 def flag(role: Role) -> str:
@@ -246,7 +250,7 @@ def variable(role: Role) -> str:
 
 
 def _refuse(kind: str, role: Role) -> NoReturn:
-    what, hint = _OTHER_KINDS.get(kind, _OTHER_KINDS[""])
+    what, hint = pem.WRONG_KINDS.get(kind, pem.WRONG_KINDS[""])
     raise SigningError(f"the {role} {what}", hint=hint.format(variable=variable(role), flag=flag(role)))
 
 
@@ -277,7 +281,8 @@ def _create(path: Path, content: bytes, mode: int) -> None:
 def _exists(path: Path) -> SigningError:
     return SigningError(
         f"{path} exists; a key is never overwritten",
-        hint="use the key that is there, or move it away: machines that trust it refuse packages of another one",
+        hint="use the key that is there: machines that trust it refuse packages of another one; "
+        "`pakman keygen --rotate` makes the one that follows it",
     )
 
 

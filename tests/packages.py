@@ -47,6 +47,7 @@ def pack(
     groups: Mapping[int, str] | None = None,
     threads: int = 1,
     signed_by: signing.SigningKey | None = None,
+    previous_key: signing.SigningKey | None = None,
 ) -> Package:
     """Pack a tree whose files belong to whoever runs the tests, as root's."""
     return write_package(
@@ -57,7 +58,7 @@ def pack(
         owners={os.getuid(): "root"} if owners is None else owners,
         groups={os.getgid(): "root"} if groups is None else groups,
         mtime=MTIME,
-        keys=[signed_by or key()],
+        keys=[signed_by or key(), *filter(None, [previous_key])],
         threads=threads,
     )
 

@@ -26,6 +26,7 @@ def repository(
     index: bytes = b"an index",
     key: bytes = b"a public key\n",
     key_name: str = "acme-notes.rsa.pub",
+    previous_key_name: str | None = None,
     is_throwaway_key: bool = False,
 ) -> Repository:
     """Write a repository as `pakman build` leaves it; `packages` has the bytes by the package's name."""
@@ -38,6 +39,8 @@ def repository(
         made.append(Package(name, "1.0.0-r0", arch, path, len(body), hashlib.sha256(body).hexdigest()))
     (folder / "APKINDEX.tar.gz").write_bytes(index)
     (directory / key_name).write_bytes(key)
+    if previous_key_name is not None:
+        (directory / previous_key_name).write_bytes(b"the previous public key\n")
     built = Repository(
         directory=directory,
         arch=arch,
@@ -47,6 +50,7 @@ def repository(
         commit=commit,
         stack="alpine/3.23",
         key_name=key_name,
+        previous_key_name=previous_key_name,
         packages=tuple(made),
         builder=BuiltBy("embedded", "0.1.0"),
         is_throwaway_key=is_throwaway_key,
@@ -63,9 +67,11 @@ def signed_repository(
     commit: str = COMMIT,
     names: Sequence[str] = ("notes",),
     key: SigningKey | None = None,
+    previous_key: SigningKey | None = None,
 ) -> Repository:
     """Write real packages, each with a file that says its version, and their signed index, as `pakman build` does."""
     key = key or key_called("acme-notes.rsa.pub")
+    keys = [key, *filter(None, [previous_key])]
     folder, made = directory / arch, []
     folder.mkdir(parents=True)
     for name in names:
@@ -74,8 +80,10 @@ def signed_repository(
         share.mkdir(parents=True)
         (share / "version").write_text(version)
         metadata = replace(named(name, version), arch=arch, commit=commit, origin=names[0])
-        made.append(pack(folder / f"{name}-{version}.apk", tree, metadata=metadata, signed_by=key))
-    (directory / key.name).write_bytes(key.public_pem)
+        path = folder / f"{name}-{version}.apk"
+        made.append(pack(path, tree, metadata=metadata, signed_by=key, previous_key=previous_key))
+    for each in keys:
+        (directory / each.name).write_bytes(each.public_pem)
     built = Repository(
         directory=directory,
         arch=arch,
@@ -85,9 +93,10 @@ def signed_repository(
         commit=commit,
         stack="alpine/3.23",
         key_name=key.name,
+        previous_key_name=previous_key.name if previous_key is not None else None,
         packages=tuple(made),
         builder=BuiltBy("embedded", "0.1.0"),
     )
-    write_index(built.index, [each.path for each in made], [key], f"acme/Notes {version}")
+    write_index(built.index, [each.path for each in made], keys, f"acme/Notes {version}")
     built.manifest_file.write_text(built.to_json())
     return built

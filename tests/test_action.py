@@ -25,7 +25,10 @@ FLAGS = {name for command in inputs.COMMANDS for name in arguments.flags(command
 
 def test_inputs_are_the_flags_of_the_command_line() -> None:
     assert tuple(ACTION["inputs"]) == inputs.NAMES
-    assert set(ACTION["inputs"]) - FLAGS == {"command", "config", *inputs.SECRETS} - {"signing-key"}
+    assert set(ACTION["inputs"]) - FLAGS == {"command", "config", *inputs.SECRETS} - {
+        "signing-key",
+        "previous-signing-key",
+    }
     # What is no input: what is of no use in a job, what the entrypoint says itself, what .pakman.toml is for.
     said_elsewhere = {"help", "format", "output", "keep", "rootfs", "mirror", "build-image", "online", "no-test"}
     assert FLAGS - set(ACTION["inputs"]) == said_elsewhere

@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "pushed", "release", "stack_report",
     ),
     (
-        "channel_commands", "cli", "commands", "deploy_commands", "release_commands", "reports",
+        "channel_commands", "cli", "commands", "deploy_commands", "key_commands", "release_commands", "reports",
         "repository_commands", "stack_commands", "test_commands", "shipping", "__main__",
     ),
 )  # fmt: skip

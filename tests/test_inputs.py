@@ -13,6 +13,7 @@ from pakman.errors import UsageError
 KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQ\nEFAASCBKcwggSjAgEAAoIBAQC7\n-----END PRIVATE KEY-----\n"
 SECRETS = {
     "INPUT_SIGNING-KEY": KEY,
+    "INPUT_PREVIOUS-SIGNING-KEY": KEY.replace("MII", "MIJ"),
     "INPUT_ACCESS-KEY-ID": "AKIAIOSFODNN7EXAMPLE",
     "INPUT_SECRET-ACCESS-KEY": " wJalrXUtnFEMI-K7MDENG-bPxRfiCY\n",
     "INPUT_SESSION-TOKEN": "a-session-token-of-some-length",
@@ -151,6 +152,7 @@ def test_secrets_travel_under_their_usual_names() -> None:
     assert env == {
         "AWS_REGION": "eu-west-1",
         "PAKMAN_SIGNING_KEY": KEY.strip(),
+        "PAKMAN_PREVIOUS_SIGNING_KEY": KEY.replace("MII", "MIJ").strip(),
         "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
         "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI-K7MDENG-bPxRfiCY",
         "AWS_SESSION_TOKEN": "a-session-token-of-some-length",
@@ -175,7 +177,7 @@ def test_secrets_travel_under_their_usual_names() -> None:
 )
 def test_a_command_is_told_the_secrets_that_it_needs(command: str, told: list[str]) -> None:
     job = {"AWS_SECRET_ACCESS_KEY": "of-an-earlier-step", "INPUT_COMMAND": command}
-    for given in (SECRETS, {"PAKMAN_SIGNING_KEY": KEY, "INSTELLAR_AUTH_TOKEN": "of-the-job"}):
+    for given in (SECRETS, {"PAKMAN_PREVIOUS_SIGNING_KEY": KEY, "INSTELLAR_AUTH_TOKEN": "of-the-job"}):
         found = inputs.environment(job | given, home="/root")
         assert {name.split("_")[0] + "_" for name in found if name in inputs.SECRETS.values()} == set(told)
 
@@ -204,7 +206,12 @@ def test_every_secret_is_masked_whichever_command_it_is_for() -> None:
     lines = said.splitlines()
     assert all(line.startswith("::add-mask::") for line in lines)
     assert len(lines) == len(set(lines))
-    for secret in ("MIIEvQIBADANBgkqhkiG9w0BAQ", "wJalrXUtnFEMI-K7MDENG-bPxRfiCY", "of-an-earlier-step"):
+    for secret in (
+        "MIIEvQIBADANBgkqhkiG9w0BAQ",
+        "MIJEvQIBADANBgkqhkiG9w0BAQ",
+        "wJalrXUtnFEMI-K7MDENG-bPxRfiCY",
+        "of-an-earlier-step",
+    ):
         assert f"::add-mask::{secret}" in lines
     assert inputs.masks({"INPUT_BUCKET": "s3://my-bucket", "INPUT_ACCESS-KEY-ID": "my-bucket"}) == ""
 

@@ -36,6 +36,14 @@ def test_how_to_install_ends_with_the_start_of_what_can_be_started(
     assert outputs.how_to_install(built, PUBLICATION) == [*APK_ADD, *more]
 
 
+def test_while_keys_are_rotated_the_new_one_is_installed_and_the_other_told(tmp_path: Path) -> None:
+    built = repository(tmp_path, {"notes": b"any"}, previous_key_name="acme-old.rsa.pub")
+    results = outputs.Results(workspace=tmp_path, repositories=[built], publication=PUBLICATION)
+    assert results.outputs()["key-name"] == "acme-notes.rsa.pub"
+    assert outputs.how_to_install(built, PUBLICATION) == APK_ADD
+    assert "- Signs as well, until every machine has that key: `acme-old.rsa.pub`" in results.summary()
+
+
 def test_outputs_of_two_architectures_are_those_of_both(tmp_path: Path) -> None:
     built = [repository(tmp_path / "packages", {"notes": b"any"}, arch=arch) for arch in ("aarch64", "x86_64")]
     found = outputs.Results(workspace=tmp_path, repositories=built, publication=PUBLICATION).outputs()

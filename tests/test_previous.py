@@ -29,6 +29,7 @@ def repository(
     version: str = NOW,
     *,
     signed_by: SigningKey | None = None,
+    previous_key: SigningKey | None = None,
     arch: str = ARCH,
     commit: str = "c" * 40,
     further: Mapping[str, str] | None = None,
@@ -47,9 +48,11 @@ def repository(
         pack(folder / f"{name}-{other}.apk", tree, metadata=metadata, signed_by=signer)
     write_local_index(folder / "APKINDEX.tar.gz", folder.glob("*.apk"), [signer], "tests", arch)
     (directory / signer.name).write_bytes(signer.public_pem)
+    if previous_key is not None:
+        (directory / previous_key.name).write_bytes(previous_key.public_pem)
     built = Repository(
         directory, arch, "acme", "Shop", "shop", commit, "alpine/3.23", signer.name, packages=tuple(made),
-        builder=BuiltBy("embedded", "0.1.0"),
+        builder=BuiltBy("embedded", "0.1.0"), previous_key_name=previous_key.name if previous_key else None,
     )  # fmt: skip
     built.manifest_file.write_text(built.to_json())
     return built
@@ -134,7 +137,7 @@ def break_index(before: Repository) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (swap_index, "the index of BEFORE is not signed with acme-shop.rsa.pub, the key that is known here"),
+        (swap_index, "the index of BEFORE is not signed with acme-shop.rsa.pub, which is what is known here"),
         (swap_package, "shop-1.0-r0.apk of BEFORE is not the package that its index names"),
         (cut_package, "shop-1.0-r0.apk of BEFORE is not the package that its index names"),
         (no_package, "shop-1.0-r0.apk of BEFORE is not the package that its index names"),

@@ -58,8 +58,12 @@ def test_a_repository_without_a_commit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("commit", "f" * 40), ("owner", "other"), ("slug", "other"), ("key_name", "other.rsa.pub")]
-)
+    ("field", "value"),
+    [
+        ("commit", "f" * 40), ("owner", "other"), ("slug", "other"), ("key_name", "other.rsa.pub"),
+        ("previous_key_name", "other.rsa.pub"),
+    ],
+)  # fmt: skip
 def test_two_builds_in_one_directory(tmp_path: Path, field: str, value: str) -> None:
     one = repository(tmp_path, PACKAGES)
     other = repository(tmp_path, PACKAGES, arch="aarch64")

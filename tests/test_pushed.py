@@ -59,7 +59,8 @@ def pushed(bucket: Folder, *built: Repository) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(each.index.parent, folder)
         (bucket.top / "apk/keys").mkdir(exist_ok=True)
-        shutil.copy(each.public_key, bucket.top / "apk/keys")
+        for file in each.public_keys:
+            shutil.copy(file, bucket.top / "apk/keys")
 
 
 def built(tmp_path: Path, arch: str, **more: object) -> Repository:
@@ -92,6 +93,25 @@ def test_what_was_pushed_is_here_as_it_was_built(bucket: Folder, tmp_path: Path)
         ):
             assert before.name == after.name
             assert before.read_bytes() == after.read_bytes()
+
+
+def test_while_keys_are_rotated_both_are_here(bucket: Folder, tmp_path: Path) -> None:
+    new, old = key_called("acme-notes-5f3a9c01.rsa.pub"), key_called(KEY)
+    made = [built(tmp_path, arch, key=new, previous_key=old) for arch in BOTH]
+    pushed(bucket, *made)
+    for each in fetched(bucket, tmp_path).repositories:
+        assert [path.read_bytes() for path in each.public_keys] == [new.public_pem, old.public_pem]
+    # What packages.json says of them, both have done.
+    shutil.rmtree(tmp_path / "fetched")
+    resign(made[0].packages[0].path, [new])
+    agree(made[0], 0)
+    resign(made[0].index, [new, old])
+    pushed(bucket, *made)
+    assert f"notes-1.0.0-r0.apk is not signed with {old.name}, as its index is" in refused(bucket, tmp_path)
+    shutil.rmtree(tmp_path / "fetched")
+    resign(made[0].index, [new])
+    pushed(bucket, *made)
+    assert f"APKINDEX.tar.gz is not signed with {old.name}, as packages.json says it is" in refused(bucket, tmp_path)
 
 
 def test_what_is_not_expected_is_named_and_left_out(bucket: Folder, tmp_path: Path) -> None:
@@ -134,11 +154,12 @@ def test_a_full_disk_is_one_sentence(bucket: Folder, tmp_path: Path, monkeypatch
     [
         ({"version": "1.0.0-r1"}, "the version is 1.0.0-r0 for aarch64, but 1.0.0-r1 for x86_64"),
         ({"key": "acme-notes-2.rsa.pub"}, f"the signing key is {KEY} for aarch64, but acme-notes-2.rsa.pub for x86_64"),
+        ({"previous_key": "old.rsa.pub"}, "the previous signing key is none for aarch64, but old.rsa.pub for x86_64"),
     ],
-    ids=["version", "key"],
+    ids=["version", "key", "previous"],
 )
 def test_a_release_is_of_one_kind(bucket: Folder, tmp_path: Path, more: dict[str, str], sentence: str) -> None:
-    made = {name: key_called(value) if name == "key" else value for name, value in more.items()}
+    made = {name: key_called(value) if "key" in name else value for name, value in more.items()}
     pushed(bucket, built(tmp_path, "aarch64"), built(tmp_path, "x86_64", **made))
     found = fetched(bucket, tmp_path)
     with pytest.raises(BucketError, match=re.escape(sentence)) as caught:

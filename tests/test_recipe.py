@@ -367,6 +367,17 @@ def test_a_directory_inside_the_application_is_not_part_of_the_snapshot(tmp_path
     assert not [name for name in names if "aport" in name or ".git" in name]
 
 
+def test_the_project_s_private_keys_are_not_part_of_the_snapshot(tmp_path: Path) -> None:
+    source = application(tmp_path)
+    for name in ("acme-web.shop.rsa", "acme-web.shop-5f3a9c01.rsa", "acme-web.shopping.rsa", "acme-web.shop.rsa.pub"):
+        (source / name).write_text("a key")
+    project = replace(PROJECT, owner="acme", name="web.shop")
+    written = generate.generate(SHIPPED, project, source, tmp_path / "out")
+    with tarfile.open(tmp_path / "out" / written.snapshot) as tar:
+        found = {Path(name).name for name in tar.getnames() if ".rsa" in name}
+    assert found == {"acme-web.shopping.rsa", "acme-web.shop.rsa.pub"}
+
+
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     source = application(tmp_path)
     for mine in (".pakman-cache", ".generating-mine"):

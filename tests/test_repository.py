@@ -20,6 +20,20 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert repository.read(tmp_path) == (other, built)
 
 
+def test_the_previous_key_comes_second(tmp_path: Path) -> None:
+    built = repositories.repository(tmp_path, {"notes": b"one"}, previous_key_name="acme-old.rsa.pub")
+    assert repository.read(tmp_path) == (built,)
+    assert [path.name for path in built.public_keys] == ["acme-notes.rsa.pub", "acme-old.rsa.pub"]
+
+
+def test_what_was_built_before_there_were_previous_keys_is_read(tmp_path: Path) -> None:
+    built = repositories.repository(tmp_path, {"notes": b"one"})
+    content = json.loads(built.manifest_file.read_text())
+    del content["previous_key_name"]
+    built.manifest_file.write_text(json.dumps(content))
+    assert repository.read(tmp_path) == (built,)
+
+
 def _changed(**changes: object) -> Callable[[dict[str, Any]], str]:
     return lambda content: json.dumps({**content, **changes})
 
@@ -40,6 +54,7 @@ def _package(**changes: object) -> Callable[[dict[str, Any]], str]:
         (_changed(owner="a/b"), "'a/b' is not a name"),
         (_changed(slug=".."), "'..' is not a name"),
         (_changed(key_name="a b"), "'a b' is not a name"),
+        (_changed(previous_key_name="../x"), "'../x' is not a name"),
         (_package(name="$(touch x)"), "'$(touch x)' is not a name"),
         (_package(version="1\n::add-mask::a"), "is not a name"),
         (_package(sha256=""), "'' is not a name"),

@@ -40,6 +40,8 @@ MANIFEST = "stack: alpine/3.23\nbuild:\n  destinations: [public]\n"
 FORK = {"pull_request": {"head": {"repo": None}, "base": {"repo": {"full_name": "acme/notes"}}}}
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "s3cr3t-of-the-tests"}
 
+SIGNING_KEYS = ("PAKMAN_SIGNING_KEY", "PAKMAN_PREVIOUS_SIGNING_KEY")
+
 become_root = commands.become_root
 Job = Callable[..., tuple[int, dict[str, str], str]]
 
@@ -74,7 +76,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
     asked: list[dict[str, Any]] = []
 
     def build(_args: object, env: dict[str, str], _progress: object, _: object, *, bucket: object = None) -> Repository:
-        asked.append({"ships": bucket is not None, "key": env.get("PAKMAN_SIGNING_KEY", "")})
+        asked.append({"ships": bucket is not None, "key": [env[name] for name in SIGNING_KEYS if env.get(name)]})
         return repository(tmp_path / "packages", {"notes": b"any"})
 
     monkeypatch.setattr(commands, "built", build)
@@ -131,13 +133,15 @@ def test_a_package_that_fails_its_test_ends_the_run(
     assert summary.startswith("## pakman failed\n\n**notes 1.0.0-r0 fails its test: it runs: ") == (status == 8)
 
 
-@pytest.mark.parametrize("secrets", [{}, {"PAKMAN_SIGNING_KEY": "a key"}, KEYS, {"AWS_ACCESS_KEY_ID": "a variable"}])
+@pytest.mark.parametrize(
+    "secrets", [{}, dict.fromkeys(SIGNING_KEYS, "a key"), KEYS, {"AWS_ACCESS_KEY_ID": "a variable"}]
+)
 def test_a_fork_s_pull_request_is_built_and_not_pushed(
     job: Job, built: list[dict[str, Any]], secrets: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, outputs, summary = job("run", "--bucket", "s3://bucket", GITHUB_EVENT_NAME="pull_request", **secrets)
     assert status == 0
-    assert built == [{"ships": False, "key": ""}]
+    assert built == [{"ships": False, "key": []}]
     why = "nothing was pushed: GitHub gives a pull request from a fork no secrets"
     assert outputs["skipped"] == why
     assert outputs["name"] == "notes"

@@ -7,6 +7,7 @@ import datetime
 import functools
 import hashlib
 import os
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_private_key,
 )
 from cryptography.x509.oid import NameOID
 
@@ -156,6 +158,7 @@ WRONG: dict[str, tuple[Callable[[], str], str, str]] = {
     "garbage": (lambda: "garbage", "is not a private key in PEM", "keygen"),
     "not ASCII": (lambda: "k\u00e9y\0\x1b", "is not a private key in PEM", "keygen"),
     "base64 of PEM": (lambda: base64.b64encode(pem().encode()).decode(), "is base64", "the key file's text itself"),
+    "base64 of PEM with a name": (lambda: base64.b64encode(named().encode()).decode(), "is base64", "text itself"),
     "encrypted, PKCS#8": (lambda: pem(encryption=PASSPHRASE), "encrypted with a passphrase", "openssl pkey"),
     "encrypted, PKCS#1": (lambda: pem(form=PKCS1, encryption=PASSPHRASE), "encrypted with a passphrase", "openssl"),
     "a public key": (public, "is a public key", "without .pub"),
@@ -276,6 +279,27 @@ def test_keygen_makes_a_pair_that_fits(tmp_path: Path) -> None:
 def test_keygen_makes_keys_as_long_as_alpines(tmp_path: Path) -> None:
     secret, _ = signing.keygen(tmp_path, NAME)
     assert signing.load(secret.read_text(), NAME)._private.key_size == 4096
+
+
+@pytest.mark.usefixtures("quick", "loose_umask")
+def test_a_key_that_follows_has_a_name_of_its_own_and_carries_it(tmp_path: Path) -> None:
+    signing.keygen(tmp_path, NAME)
+    made = [signing.rotate(tmp_path, "acme", "shop") for _ in range(2)]
+    assert len(list(tmp_path.iterdir())) == 6
+    for secret, trusted in made:
+        assert re.fullmatch(r"acme-shop-[0-9a-f]{8}\.rsa\.pub", trusted.name)
+        assert secret.name == trusted.name.removesuffix(".pub")
+        assert (secret.stat().st_mode & 0o777, trusted.stat().st_mode & 0o777) == (0o600, 0o644)
+        assert secret.read_text().startswith(f"Key-Name: {trusted.name}\n-----BEGIN PRIVATE KEY-----\n")
+        key = signing.load(secret.read_text(), NAME)
+        assert key.name == trusted.name
+        assert signing.read_public(trusted).holds(key.sign(DIGEST), "sha1", DIGEST)
+        # Another parser than ours reads the file as it is.
+        assert load_pem_private_key(secret.read_bytes(), password=None)
+    assert {path.name for path in signing.files_in(tmp_path, "acme", "shop")} == {
+        "acme-shop.rsa",
+        *(secret.name for secret, _ in made),
+    }
 
 
 @pytest.mark.usefixtures("quick")

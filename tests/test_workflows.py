@@ -18,7 +18,9 @@ from tests.test_documents import TOP
 WORKFLOWS = sorted((TOP / ".github/workflows").glob("*.yml"))
 ACTION = yaml.safe_load((TOP / "action.yml").read_text())
 PINNED = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
-SECRETS = {"signing-key", "access-key-id", "secret-access-key", "session-token", "notify-secret"}
+SECRETS = {
+    "signing-key", "previous-signing-key", "access-key-id", "secret-access-key", "session-token", "notify-secret"
+}  # fmt: skip
 ELSEWHERE = {"instellar-endpoint", "instellar-package-token", "instellar-auth-token", "ref", "sha", "expect"}
 """What is none of the reusable workflow's: it deploys nothing, and what it releases is what its own jobs have built."""
 RELEASING = {"channel", "notify-url", "notify-secret"}

@@ -158,10 +158,10 @@ sys.exit(cli.main(sys.argv[1:]))
     assert b"work" not in (inside["top"] or b"").split()
 
 
-def test_the_signing_key_among_the_sources_is_not_seen(builds: Builds, tmp_path: Path) -> None:
-    for name in ("acme-shop.rsa", "other.pem", "kept.pem"):
+def test_a_signing_key_among_the_sources_is_not_seen(builds: Builds, tmp_path: Path) -> None:
+    for name in ("acme-Shop.rsa", "acme-Shop-5f3a9c01.rsa", "acme-shop.rsa", "other.pem", "kept.pem"):
         (builds.source / name).write_text("private")
-    made = builds.run(manifest("", "*"), tmp_path / "out", signing_key_file=builds.source / "other.pem")
+    made = builds.run(manifest("", "*"), tmp_path / "out", key_files=[builds.source / "other.pem"])
     assert {name for name in contents(made.packages[0].path) if name.startswith("var/lib/shop/")} == {
         "var/lib/shop/app", "var/lib/shop/app/page.html", "var/lib/shop/kept.pem"
     }  # fmt: skip

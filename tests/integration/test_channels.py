@@ -157,7 +157,7 @@ def test_the_key_that_signs_is_that_of_the_packages(store: Store, push: Push, tm
     (tmp_path / "another.pem").write_bytes(pem(key_called("another.rsa.pub")))
     code, _, err = push(tmp_path / "built", "--channel", "stable", key=tmp_path / "another.pem")
     assert code == 5
-    assert f"the signing key is not {KEY}, the one that notes was built with" in err
+    assert f"the signing key is not {KEY}, which notes was built with" in err
     assert store.objects() == {}
 
 

@@ -155,16 +155,20 @@ def shipping(job: Job, s3_server: S3Server) -> dict[str, str]:
 
 
 def hidden(job: Job, shipping: Mapping[str, str]) -> list[str]:
-    """All that nobody may read: the key's lines, the key in base64, the credentials, the runner's token."""
-    lines = [line for line in job.key.splitlines() if "PRIVATE KEY" not in line]
-    encoded = base64.b64encode(job.key.encode()).decode()
-    return [*lines, encoded, encoded[:60], shipping["secret-access-key"], TOKEN]
+    """All that nobody may read: the keys' lines, the keys in base64, the credentials, the runner's token."""
+    keys = [job.key, shipping.get("previous-signing-key", "")]
+    lines = [line for key in keys for line in key.splitlines() if "PRIVATE KEY" not in line and "Name" not in line]
+    encoded = [base64.b64encode(key.encode()).decode() for key in keys if key]
+    return [*lines, *encoded, *(text[:60] for text in encoded), shipping["secret-access-key"], TOKEN]
 
 
 def test_a_push_ships_and_a_curious_build_learns_and_changes_nothing(
     job: Job, shipping: dict[str, str], s3_server: S3Server
 ) -> None:
     job.commit(CURIOUS)
+    earlier, _ = signing.rotate(job.folder, "acme", "shop")
+    shipping["previous-signing-key"] = earlier.read_text()
+    earlier.unlink()
     status, said = job.run(inputs=shipping)
     assert status == 0, said
     job.assert_nothing_is_roots()
@@ -195,6 +199,9 @@ def test_a_push_ships_and_a_curious_build_learns_and_changes_nothing(
     assert "- Stack: `alpine/3.23`" in summary
     assert "- Duration: `" in summary
     assert f"- stored: `{outputs['public-key-path']}`" in summary
+    assert outputs["key-name"] == "acme-shop.rsa.pub"
+    assert f"- stored: `apk/keys/{earlier.name}.pub`" in summary
+    assert not any(message in f"{earlier.name}.pub" for name, _, message in found if name == "add-mask")
 
     logged = "\n".join(line for line in said.splitlines() if not line.startswith("::add-mask::"))
     everything = [logged, summary, job.file("outputs").read_text()]

@@ -84,7 +84,7 @@ def test_servers_that_have_nothing_to_be_believed(served: tuple[Path, str], tmp_
     nobody = f"http://user:secret@127.0.0.1:{free_ports(1)[0]}/shop"
     reasons = {
         f"{url}/empty": f"{url}/empty/{ARCH}/APKINDEX.tar.gz cannot be reached (the server answers 404)",
-        f"{url}/foreign": f"the index of {url}/foreign is not signed with acme-shop.rsa.pub, the key",
+        f"{url}/foreign": f"the index of {url}/foreign is not signed with acme-shop.rsa.pub, which",
         f"{url}/larger": f"{url}/larger/{ARCH}/shop-1.0-r0.apk is larger than {larger.stat().st_size - 4} bytes",
         nobody: f"{nobody.replace('user:secret', '…')}/{ARCH}/APKINDEX.tar.gz cannot be reached (no connection)",
     }
@@ -142,6 +142,19 @@ def test_what_was_pushed_last_and_is_older_is_taken(bucket: Bucket, client: Any,
     assert found.version == "1.1.9-r2"
     assert found.source.endswith(f"/deployments/acme/shop/{'0' * 40}")
     assert names(found) == ["shop-1.1.9-r2.apk", "shop-openrc-1.1.9-r2.apk"]
+
+
+@pytest.mark.s3
+def test_while_keys_are_rotated_what_the_previous_one_signed_is_taken(bucket: Bucket, tmp_path: Path) -> None:
+    publish((repository(tmp_path / "before", "1.2.0-r1", commit="a" * 40),), bucket)
+    new = key("acme-shop-5f3a9c01.rsa.pub")
+    found, warnings = from_bucket(repository(tmp_path / "now", signed_by=new, previous_key=key()), bucket, tmp_path)
+    assert (found.version, warnings) == ("1.2.0-r1", [])
+    other = key("acme-shop-6a4bad02.rsa.pub")
+    built = repository(tmp_path / "later", signed_by=other, previous_key=new)
+    found, warnings = from_bucket(built, bucket, tmp_path / "two")
+    assert found.source == ""
+    assert f"is not signed with {other.name} or {new.name}, which is what is known here: the upgrade is" in warnings[0]
 
 
 @pytest.mark.s3

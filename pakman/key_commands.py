@@ -1,0 +1,147 @@
+"""The keys that a command signs with, from its flags and its environment; and `pakman keygen`, which makes them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pakman import signing
+from pakman.errors import SigningError
+
+if TYPE_CHECKING:
+    from pakman.progress import Progress
+
+Env = Mapping[str, str]
+
+_MOST_OF_A_KEY = 64 << 10
+"""Bytes; a key of 16384 bits has 13 KB."""
+
+
+def is_given(args: argparse.Namespace, env: Env) -> bool:
+    """Say whether there is a key to sign with, whatever it is."""
+    return args.signing_key is not None or bool(env.get(signing.variable("signing key")))
+
+
+def without(args: argparse.Namespace, env: Env) -> Env:
+    """Take the keys out of the arguments; return the environment without them."""
+    for role in signing.ROLES:
+        setattr(args, _attribute(role), None)
+    return {**env, **{signing.variable(role): "" for role in signing.ROLES}}
+
+
+def given(args: argparse.Namespace, env: Env, default_name: str) -> tuple[signing.SigningKey, ...]:
+    """Return the signing key and, while keys are rotated, the previous one; none where there is no key.
+
+    `default_name` is that of a key that does not carry one. Raises SigningError for what is no key, and for two that
+    cannot sign beside each other.
+    """
+    keys = [_given(args, env, default_name, role) for role in signing.ROLES]
+    key, previous = keys
+    if previous is None:
+        return () if key is None else (key,)
+    if key is None:
+        raise SigningError(
+            "there is a previous signing key, but no signing key: while keys are rotated, both sign",
+            hint=f"give the new one, too: --signing-key or {signing.variable('signing key')}; "
+            "in a workflow signing-key (is the secret set?)",
+        )
+    if key.public_pem == previous.public_pem:
+        raise SigningError(
+            "the signing key and the previous signing key are the same key",
+            hint="the signing key is the new one, as `pakman keygen --rotate` makes it; where there is none, give no "
+            "previous one",
+        )
+    if key.name == previous.name:
+        raise SigningError(
+            f"the signing key and the previous signing key are both called {key.name}, and machines know a key by its "
+            "name",
+            hint="`pakman keygen --rotate` makes a key under a name of its own, which stands in front of -----BEGIN",
+        )
+    return key, previous
+
+
+def to_sign_with(
+    args: argparse.Namespace, env: Env, default_name: str, progress: Progress
+) -> tuple[tuple[signing.SigningKey, ...], bool]:
+    """Return the keys to sign with, and whether it is a throwaway one; raises SigningError as `given`."""
+    if keys := given(args, env, default_name):
+        if len(keys) > 1:
+            progress.say(f"signed with {keys[0].name} and, for machines that have no other, {keys[1].name}")
+        return keys, False
+    progress.notice(
+        "signed with a throwaway key: machines that trust it today will not trust the next build; "
+        "`pakman keygen` makes a key to keep, --signing-key or PAKMAN_SIGNING_KEY hands it over"
+    )
+    return (signing.generate(default_name),), True
+
+
+def _given(args: argparse.Namespace, env: Env, default_name: str, role: signing.Role) -> signing.SigningKey | None:
+    file: Path | None = getattr(args, _attribute(role))
+    if file is None:
+        text = env.get(signing.variable(role), "")
+        return signing.load(text, default_name, role) if text else None
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(_MOST_OF_A_KEY).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SigningError(
+            f"the {role} {file} cannot be read: {_reason(error)}",
+            hint=f"`pakman keygen` makes one; or put the key's text into {signing.variable(role)}",
+        ) from error
+    return signing.load(text, default_name, role)
+
+
+def _attribute(role: signing.Role) -> str:
+    return role.replace(" ", "_")
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is not text"
+
+
+def keygen(args: argparse.Namespace, env: Env) -> str:
+    """Make a key; return what it is for, and what to do with it."""
+    from pakman import detection
+
+    owner, name = detection.owner_and_name(Path.cwd(), env, project=args.project)
+    if args.rotate:
+        return _rotation(*signing.rotate(args.output, owner, name))
+    private, public = signing.keygen(args.output, signing.key_name(owner, name))
+    return (
+        f"{private}  the secret: put its text into a secret named PAKMAN_SIGNING_KEY, keep a copy, never commit it\n"
+        f"{public}  what machines trust: it goes into their /etc/apk/keys under exactly this name"
+    )
+
+
+def _rotation(private: Path, public: Path) -> str:
+    import shlex
+
+    file = shlex.quote(str(private))
+    secret = f"PAKMAN_SIGNING_KEY_{private.stem[-8:].upper()}"
+    return f"""\
+{private}  the new secret: keep a copy, never commit it
+{public}  what machines are to trust, under exactly this name
+
+1. Let both keys sign. Keep the old one where it is, and put the new one beside it:
+     gh secret set {secret} < {file}
+   and into the workflow:
+     signing-key: ${{{{ secrets.{secret} }}}}
+     previous-signing-key: ${{{{ secrets.PAKMAN_SIGNING_KEY }}}} # what signing-key had
+   On the command line:
+     --signing-key {file} --previous-signing-key FILE-OF-THE-OLD-KEY
+
+2. Ship a new commit, into every channel that there is, for every architecture. Machines
+   that know the old key alone upgrade as before; a new one needs the new key only.
+
+3. Give the new key to every machine, as root: run the channel's install.sh again, or
+   (the push says the whole address)
+     wget -P /etc/apk/keys https://.../keys/{public.name}
+   A deployment service (Instellar) that has the old .rsa.pub from you needs it, too.
+
+4. Not before each of them has the new key, let the old one go: no previous-signing-key
+   any more, in a workflow or on the command line, and on the machines
+     rm /etc/apk/keys/NAME-OF-THE-OLD-KEY.rsa.pub
+   A machine that has not got the new key by then is told "UNTRUSTED signature", and
+   keeps what it has until it gets it."""
