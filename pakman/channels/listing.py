@@ -29,7 +29,7 @@ class Entry:
 
     def as_json(self) -> dict[str, Any]:
         """Return this as what `json.dumps` takes."""
-        return asdict(self)
+        return asdict(self) | {"changed": iso(self.changed)}
 
 
 def entries(channel: Channel) -> tuple[Entry, ...]:
@@ -65,6 +65,11 @@ def table(entries: Iterable[Entry]) -> str:
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def iso(seconds: float) -> str:
+    """Return a time, in seconds since 1970, as programs read it: 2026-11-21T20:05:42Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def utc(seconds: float) -> str:

@@ -15,6 +15,7 @@ from pakman.bucket.pool import workers
 from pakman.channels import Channel, file_name, tombstones
 from pakman.channels.adding import edit_sums
 from pakman.channels.contents import contents
+from pakman.channels.listing import iso
 from pakman.channels.removing import Chosen, remove
 from pakman.channels.tombstones import Times
 from pakman.channels.versions import application, by_application, names
@@ -62,7 +63,7 @@ class Pruned:
 
     def as_json(self) -> dict[str, Any]:
         """Return this as what `json.dumps` takes."""
-        return asdict(self)
+        return asdict(self) | {"waiting": [{"name": each.name, "until": iso(each.until)} for each in self.waiting]}
 
 
 def prune(
