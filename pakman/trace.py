@@ -33,10 +33,11 @@ def programs(out: TextIO, *, as_command: bool) -> Iterator[None]:
         processors=[rendered],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
     )
-    watching = True
+    watching, here = True, os.getpid()
 
     def heard(event: str, details: tuple[Any, ...]) -> None:
-        if watching and event in ("subprocess.Popen", "os.exec"):
+        # A process that is about to become a program has that one's stdout by then, and was told of here.
+        if watching and event in ("subprocess.Popen", "os.exec") and os.getpid() == here:
             words = details[1]
             argv = [words] if isinstance(words, (str, bytes)) else words
             cwd = details[2] if event == "subprocess.Popen" else None

@@ -1,28 +1,33 @@
 """Entering a view with chroot(2), as root, where bubblewrap is refused: in a container without CAP_SYS_ADMIN.
 
-There are no namespaces then, and no /proc in the view. What bubblewrap does is done here by two small processes of
-pakman's own: one that gives up privileges and becomes the program, and one that watches pakman and, when it is gone,
-kills what is left in the view.
+There are no namespaces then, and no /proc in the view. What bubblewrap does is done here by the new process itself,
+which gives up privileges before it becomes the program, and by a small process of pakman's own that watches pakman and,
+when it is gone, kills what is left in the view.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
+from pakman import command
+from pakman.buildroots import processes
 from pakman.buildroots.capabilities import Capability
+from pakman.buildroots.verbs import Entry
 from pakman.errors import BuildError
 
-# -I: nothing that the program's environment names (PYTHONPATH, PYTHONSTARTUP) runs outside the root.
-_ENTER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("enter.py")))
-_WATCH = (
-    *(sys.executable, "-I", "-c"),
-    "import sys; sys.path.insert(0, sys.argv[1]); from pakman.buildroots import chroot; chroot.watch(*sys.argv[2:])",
-    str(Path(__file__).parents[2]),
-)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+
+# By its path, and without what a site may add to Python: it needs nothing of either. -I: nor of the environment.
+_WATCH = (sys.executable, "-I", "-S", processes.__file__)
 
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
@@ -35,16 +40,52 @@ def entry(
     ids: tuple[int, int],
     group: int | None = None,
     capabilities: Collection[Capability],
+    env: Mapping[str, str],
     cwd: PurePosixPath,
-) -> list[str]:
-    """Return the command that runs `argv` in `root` as this user and group, which keep only these capabilities.
+) -> Entry:
+    """Return how `argv` runs in `root` as this user and group, which keep only these capabilities.
 
     `group` is the other group that it has; without CAP_SETGID it, and what it starts, cannot be rid of that.
     """
-    kept = sum(1 << capability for capability in capabilities)
-    groups = (*ids, ids[1] if group is None else group)
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    uid, gid = ids
+    kept = frozenset(map(int, capabilities))
+
+    def enter(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+        try:
+            _keep_streams_only()
+            os.chroot(root)
+            os.chdir(cwd)
+            for number in range(64):
+                # The kernel says EINVAL for the numbers that it does not know.
+                if number not in kept:
+                    libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+            os.setgroups([gid if group is None else group])
+            os.setgid(gid)
+            os.setuid(uid)
+            if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+                raise OSError(ctypes.get_errno(), "no_new_privs is refused")
+            # After the change of user, which resets it.
+            libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+            command.replace(argv, env=env)
+        except OSError as error:
+            # What is in the root is its maker's, who may be another machine: this is no error of ours.
+            os.write(2, f"the root cannot be entered: {error.strerror}\n".encode())
+            os._exit(1)
+
     # env looks for the program in the PATH of the root, and knows the exit status for one that is not there.
-    return [*_ENTER, str(root), *map(str, groups), str(kept), str(cwd), "/usr/bin/env", *argv]
+    return Entry(["/usr/bin/env", *argv], {**env, "PWD": str(cwd)}, enter)
+
+
+def _keep_streams_only() -> None:
+    """Leave nothing open but stdin, stdout and stderr: pakman's caller may have handed it more."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        # That of the listing is closed by now.
+        with suppress(OSError):
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)  # noqa: FBT003
 
 
 def watcher(root: Path) -> list[str]:
@@ -77,11 +118,3 @@ def make_devices(directory: Path) -> None:
             f"the sandbox can neither be entered with bubblewrap nor have its own /dev: {error.strerror or error}",
             hint="let this machine run `bwrap`, or give --cache-dir a directory on a disk mounted without nodev",
         ) from error
-
-
-def watch(task: str, whose: str) -> None:
-    """Be the process that watches pakman: when its stdin ends, kill what is in a root, or what has a group."""
-    from pakman.buildroots import processes
-
-    sys.stdin.buffer.read()
-    processes.kill(lambda: processes.in_root(Path(whose)) if task == "root" else processes.of_group(int(whose)))

@@ -20,7 +20,7 @@ from pakman import command, scratch
 from pakman.buildroots import User, container, rootfs, set_up
 from pakman.buildroots.capabilities import INSTALL, Capability
 from pakman.buildroots.engine import Engine, last_line
-from pakman.buildroots.verbs import ENV, Verbs
+from pakman.buildroots.verbs import ENV, Entry, Verbs
 from pakman.errors import BuildError
 from pakman.stack import ROOTS_OWN
 
@@ -103,10 +103,10 @@ class Docker(Verbs):
             copy = scratch.make(self._cache, _COPY)
         except OSError as error:
             raise BuildError(f"{self._cache} cannot be written: {error.strerror or error}", hint=rootfs.ROOM) from error
-        order = self._engine.order("cp", f"{self.name}:{directory}", "-")
+        order = Entry(self._engine.order("cp", f"{self.name}:{directory}", "-"), self._engine.env)
         try:
             try:
-                with self._saved(order, self._engine.env, directory) as stream:
+                with self._saved(order, directory) as stream:
                     _unpack(stream, copy.path)
             except (OSError, tarfile.TarError) as error:
                 raise BuildError(f"{directory} cannot be copied to {self._cache}: {error}", hint=rootfs.ROOM) from error
@@ -159,15 +159,15 @@ class Docker(Verbs):
         cwd: PurePosixPath,
         *,
         is_tar: bool = False,
-    ) -> tuple[Sequence[str], Mapping[str, str]]:
+    ) -> Entry:
         del capabilities  # a container has one set for all that root does in it
         words = ["/usr/bin/env", "-i", *container.assignments({**env, "PWD": str(cwd)}), *argv]
         ids = self._ids if user == "build" else (0, 0)
-        entry = self._engine.order(
+        order = self._engine.order(
             *("exec", *(["--interactive"] if is_tar else []), "--user", f"{ids[0]}:{ids[1]}", "--workdir", str(cwd)),
             *(self.name, *_becoming(words, is_tar=is_tar)),
         )
-        return entry, self._engine.env
+        return Entry(order, self._engine.env)
 
     def _must_be_a_directory(self, directory: PurePosixPath) -> None:
         check = ["/bin/sh", "-c", 'test -d "$1" && test "$(readlink -f "$1")" = "$1"', "sh", str(directory)]

@@ -23,7 +23,7 @@ from typing import IO, Self
 from pakman import command, scratch
 from pakman.buildroots import BUILD_USER, User, chroot, processes, set_up, views
 from pakman.buildroots.capabilities import Capability
-from pakman.buildroots.verbs import ENV, Verbs
+from pakman.buildroots.verbs import ENV, Entry, Verbs
 from pakman.errors import UsageError
 from pakman.stack import ROOTS_OWN
 
@@ -173,10 +173,10 @@ class Native(Verbs):
         cwd: PurePosixPath,
         *,
         is_tar: bool = False,
-    ) -> tuple[Sequence[str], Mapping[str, str]]:
+    ) -> Entry:
         del is_tar  # all programs have the streams that they are given here
         ids = self._ids if user == "build" else (0, 0)
-        return chroot.entry(_HERE, argv, ids=ids, group=self._ids[1], capabilities=capabilities, cwd=cwd), env
+        return chroot.entry(_HERE, argv, ids=ids, group=self._ids[1], capabilities=capabilities, env=env, cwd=cwd)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Literal, Self
 from pakman import command
 from pakman.buildroots import TOP, User, bubblewrap, chroot, rootfs, set_up, views
 from pakman.buildroots.capabilities import INSTALL, Capability
-from pakman.buildroots.verbs import ENV, Verbs
+from pakman.buildroots.verbs import ENV, Entry, Verbs
 from pakman.errors import UsageError
 from pakman.stack import ROOTS_OWN
 
@@ -117,13 +117,13 @@ class Sandbox(Verbs):
         cwd: PurePosixPath,
         *,
         is_tar: bool = False,
-    ) -> tuple[Sequence[str], Mapping[str, str]]:
+    ) -> Entry:
         del is_tar  # all programs have the streams that they are given here
         if self.confinement == "chroot":
             ids = self._ids if user == "build" else (0, 0)
-            return chroot.entry(self.path, argv, ids=ids, capabilities=capabilities, cwd=cwd), env
+            return chroot.entry(self.path, argv, ids=ids, capabilities=capabilities, env=env, cwd=cwd)
         program = self._bubblewrap or "bwrap"
-        return bubblewrap.entry(program, self.path, argv, user=user, capabilities=capabilities, cwd=cwd), env
+        return Entry(bubblewrap.entry(program, self.path, argv, user=user, capabilities=capabilities, cwd=cwd), env)
 
     def _possible(self) -> Confinement:
         """Try bubblewrap: it may be missing, or its namespaces refused."""

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO
 
@@ -20,6 +21,15 @@ ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "
 _SHELL = ("/bin/sh", "-ec")
 _MAKE = 'mkdir -p "$1"; chown "$2" "$1"'
 _UNPACK = 'exec tar -x -f - -C "$1"'
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a program gets into a root: a command of this machine, or a process that enters the root by itself."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    enter: command.Enter | None = None
 
 
 class Verbs(ABC):
@@ -46,8 +56,8 @@ class Verbs(ABC):
         cwd: PurePosixPath,
         *,
         is_tar: bool = False,
-    ) -> tuple[Sequence[str], Mapping[str, str]]:
-        """Return the command that runs `argv` in the root with `env`, and that command's own environment.
+    ) -> Entry:
+        """Return how `argv` gets into the root, to run there with `env`.
 
         `is_tar`: its stdin, or its stdout, is no text.
         """
@@ -118,12 +128,12 @@ class Verbs(ABC):
     def copy_out(self, directory: PurePosixPath) -> IO[bytes]:
         """Return a tar stream of a directory's content."""
         pack = ["tar", "-c", "-f", "-", "-C", str(directory), "."]
-        return self._saved(*self._entry(pack, "root", PACKAGE, ENV, TOP, is_tar=True), directory)
+        return self._saved(self._entry(pack, "root", PACKAGE, ENV, TOP, is_tar=True), directory)
 
-    def _saved(self, argv: Sequence[str], env: Mapping[str, str], directory: PurePosixPath) -> IO[bytes]:
+    def _saved(self, entry: Entry, directory: PurePosixPath) -> IO[bytes]:
         """Return what a command wrote; raise BuildError where it failed to read a directory of the root."""
         stream = tempfile.TemporaryFile()  # noqa: SIM115  (handed over open)
-        done = command.save(argv, env=env, stdout=stream)
+        done = command.save(entry.argv, env=entry.env, stdout=stream, enter=entry.enter)
         if done.status != 0:
             stream.close()
             raise BuildError(f"{directory} cannot be read from the build root: {command.why_it_failed(done)}")
@@ -144,9 +154,9 @@ class Verbs(ABC):
         on_line: Callable[[str], None],
         stdin: IO[bytes] | None = None,
     ) -> int:
-        entry, own = self._entry(argv, user, capabilities, env, cwd, is_tar=stdin is not None)
+        entry = self._entry(argv, user, capabilities, env, cwd, is_tar=stdin is not None)
         try:
-            status = command.stream(entry, env=own, on_line=on_line, stdin=stdin)
+            status = command.stream(entry.argv, env=entry.env, on_line=on_line, stdin=stdin, enter=entry.enter)
             # As a shell has it.
             return status if status >= 0 else 128 - status
         finally:

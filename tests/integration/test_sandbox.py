@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from pakman import command
+from pakman import command, trace
 from pakman.buildroots import User, rootfs, unprivileged
 from pakman.buildroots import processes as of_roots
 from pakman.buildroots.processes import of_group
@@ -137,7 +137,8 @@ def test_nothing_survives_a_run_that_was_killed(cache: Path, confinement: Confin
         assert not view.exists()
 
 
-def test_a_root_that_does_not_work_is_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("confinement", ["bubblewrap", "chroot"])
+def test_a_root_that_does_not_work_is_a_sentence(tmp_path: Path, confinement: Confinement) -> None:
     archive = tmp_path / "root.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         entry = tarfile.TarInfo("etc/alpine-release")
@@ -148,12 +149,36 @@ def test_a_root_that_does_not_work_is_a_sentence(tmp_path: Path) -> None:
             folder.type, folder.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(folder)
     with (
-        pytest.raises(BuildError, match="the Alpine root does not work") as caught,
-        Sandbox(archive, tmp_path / "cache", os.environ),
+        pytest.raises(BuildError, match=r"the Alpine root does not work: .*No such file or directory") as caught,
+        Sandbox(archive, tmp_path / "cache", os.environ, confinement=confinement),
     ):
         pass
     assert "--rootfs" in caught.value.hint
     assert list((tmp_path / "cache/views").iterdir()) == []
+
+
+def test_what_is_logged_of_a_program_is_not_in_its_output(sandbox: Sandbox) -> None:
+    with open(1, "w", closefd=False) as out, trace.programs(out, as_command=False):
+        assert sh(sandbox, "echo so") == ["so", "0"]
+
+
+HANDED_DOWN = """
+import os, sys
+from pathlib import Path
+from pakman.buildroots.sandbox import Sandbox
+with Sandbox(None, Path(sys.argv[1]), os.environ, confinement=sys.argv[2]) as root:
+    sys.exit(root.call(["sh", "-c", "cat <&7"], user="root", env={"PATH": "/bin"}, on_line=print))
+"""
+
+
+@pytest.mark.parametrize("confinement", ["bubblewrap", "chroot"])
+def test_what_is_open_here_is_closed_in_it(cache: Path, tmp_path: Path, confinement: Confinement) -> None:
+    (tmp_path / "secret").write_text("secret-seen")
+    script = f'exec 7<"{tmp_path}/secret"; cat <&7; exec 7<"{tmp_path}/secret"; exec "$@"'
+    argv = ["sh", "-c", script, "sh", sys.executable, "-c", HANDED_DOWN, str(cache), confinement]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    # Once by the shell, which has it.
+    assert (done.returncode, done.stdout.count("secret-seen")) == (1, 1), done
 
 
 def test_a_root_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
