@@ -192,6 +192,15 @@ def generate(name: str, bits: int = _THROWAWAY_BITS) -> SigningKey:
     return _signing_key(generate_private_key(public_exponent=65537, key_size=bits), name)
 
 
+def throwaway_pem(bits: int) -> bytes:
+    """Return the PEM text of a new private key, for what has to be signed and is signed again by a key that counts."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = generate_private_key(public_exponent=65537, key_size=bits)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+
+
 def keygen(directory: Path, name: str) -> tuple[Path, Path]:
     """Make a key; return the paths of the private key, readable by its owner only, and of the public one.
 

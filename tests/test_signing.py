@@ -332,3 +332,7 @@ def test_keygen_where_nothing_can_be_written_is_one_sentence(tmp_path: Path) -> 
     (tmp_path / "file").touch()
     with pytest.raises(SigningError, match=r"file cannot be written: File exists|Not a directory"):
         signing.keygen(tmp_path / "file", NAME)
+
+
+def test_a_throwaway_key_is_a_key() -> None:
+    assert signing.load(signing.throwaway_pem(2048).decode(), NAME).name == NAME

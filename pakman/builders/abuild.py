@@ -11,9 +11,9 @@ import re
 import shutil
 import tarfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from pakman import signing
 from pakman.apk.output import writing
 from pakman.apk.package import Package
 from pakman.apk.read import PackageFile, read_package
@@ -21,7 +21,7 @@ from pakman.apk.signature import Signer, resign
 from pakman.builders import aport as aports
 from pakman.builders import postcheck
 from pakman.builders.apkbuild import Apkbuild
-from pakman.builders.driver import FOLDER, PACKAGER, WORK, Driver, environment
+from pakman.builders.driver import FOLDER, PACKAGER, SRCDIR, STARTDIR, WORK, Driver, environment
 from pakman.builders.messages import Messages
 from pakman.buildroots import BUILD_USER, AddPackages, BuildRoot
 from pakman.errors import BuildError, UsageError
@@ -29,7 +29,27 @@ from pakman.errors import BuildError, UsageError
 _USERDIR = FOLDER / "abuild"
 """abuild's settings and key; not in the build user's hands."""
 _REPODEST = WORK / "packages"
-_SCRIPT = Path(__file__).with_suffix(".sh")
+_TREES = WORK / "pkg"
+_TEMPORARY = WORK / "tmp"
+_KEY = _USERDIR / "pakman.rsa"
+_KEY_BITS = 1024
+_SETTINGS = f"""\
+PACKAGER_PRIVKEY={_KEY}
+srcdir={SRCDIR}
+pkgbasedir={_TREES}
+tmpdir={_TEMPORARY}
+USE_COLORS=
+USE_CCACHE=
+CLEANUP=
+ERROR_CLEANUP=
+"""
+# fakeroot closes every descriptor that there may be, each time it starts a program.
+# Of what abuild does by itself all but what is done out here: what it needs is there, its packages get their index with
+# the key that machines trust.
+_BUILD = """
+ulimit -S -n 1024 2>/dev/null || :
+exec abuild -d -m validate clean fetch unpack prepare mkusers build rootpkg
+"""
 
 
 def build(
@@ -50,18 +70,17 @@ def build(
 
     As embedded.build; the root needs abuild. Raises BuildError that names the phase, and quotes abuild.
     """
-    driver = Driver(root, _environment(root.arch, mtime=mtime, threads=threads, commit=commit), on_line)
-    aports.copy_in(aport, root)
+    env = _environment(root.arch, mtime=mtime, threads=threads, commit=commit)
+    driver = Driver(root, env, on_line)
+    aports.copy_in(aport, root, _settings())
     recipe = driver.read()
     if recipe.arch_on(root.arch) is None:
         return ()
     aports.verify(aport, recipe)
     (add_packages or root.add_packages)(_needed(recipe), on_line)
     driver.must("make-users", user="root")
-    around = replace(driver, script=_SCRIPT)
-    around.must("set-up", BUILD_USER, str(WORK), user="root")
-    said = Messages(recipe.name, str(WORK / "pkg"), on_line, lambda text: on_notice(f"abuild: {text}"))
-    status = around.call("build", user="build", on_line=said.line)
+    said = Messages(recipe.name, str(_TREES), on_line, lambda text: on_notice(f"abuild: {text}"))
+    status = root.call(["/bin/sh", "-c", _BUILD], user="build", env=env, cwd=STARTDIR, on_line=said.line)
     if status != 0:
         raise said.failure(status, aports.build_command(aport, recipe))
     packages = _taken_out(root, recipe, output, said, keys)
@@ -77,6 +96,18 @@ def is_in(root: BuildRoot) -> bool:
     """Say whether a root has abuild."""
     argv = ["/bin/sh", "-c", "command -v abuild"]
     return root.call(argv, user="build", env=environment(root.arch, mtime=0, threads=1), on_line=lambda _: None) == 0
+
+
+def _settings() -> list[aports.Beside]:
+    """Return abuild's settings and key, where the build cannot put others in their place.
+
+    The key is nobody's secret: it is made for this one build, no machine trusts it. So it is short, which is quicker.
+    """
+    return [
+        aports.Beside(_USERDIR / "abuild.conf", _SETTINGS.encode()),
+        aports.Beside(_KEY, signing.throwaway_pem(_KEY_BITS), mode=0o400, owner=BUILD_USER),
+        aports.Beside(_KEY.with_name(f"{_KEY.name}.pub"), b""),
+    ]
 
 
 def _environment(arch: str, *, mtime: int, threads: int, commit: str | None) -> dict[str, str]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from pathlib import Path
+from collections.abc import Collection
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from pakman import command
@@ -17,7 +20,18 @@ _SHOWN = 120
 """Characters of a build command that fit into a sentence."""
 
 
-def copy_in(aport: Path, root: BuildRoot) -> None:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A file beside the aport that a builder needs; the directory that it is in is root's."""
+
+    path: PurePosixPath
+    """Below driver.FOLDER."""
+    content: bytes
+    mode: int = 0o644
+    owner: str = "root"
+
+
+def copy_in(aport: Path, root: BuildRoot, beside: Collection[Beside] = ()) -> None:
     """Copy the aport into the root, as root's, so that a build cannot change what is built; make what is beside it."""
     packer = "root" if root.confines_root else BUILD_USER
 
@@ -35,6 +49,10 @@ def copy_in(aport: Path, root: BuildRoot) -> None:
                 entry = tarfile.TarInfo(str(directory.relative_to(FOLDER)))
                 entry.type, entry.mode, entry.uname, entry.gname = tarfile.DIRTYPE, 0o755, owner, owner
                 tar.addfile(entry)
+            for each in beside:
+                entry = tarfile.TarInfo(str(each.path.relative_to(FOLDER)))
+                entry.size, entry.mode, entry.uname, entry.gname = len(each.content), each.mode, each.owner, each.owner
+                tar.addfile(entry, BytesIO(each.content))
 
     with command.fed(write) as stream:
         root.copy_in(stream, FOLDER, user="root")

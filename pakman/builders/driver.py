@@ -138,12 +138,11 @@ class LastLines:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A script of ours, embedded.sh or another, in one root that holds an aport."""
+    """embedded.sh in one root that holds an aport."""
 
     root: BuildRoot
     env: dict[str, str]
     on_line: Callable[[str], None]
-    script: Path = _SCRIPT
 
     @property
     def packer(self) -> User:
@@ -152,7 +151,7 @@ class Driver:
 
     def call(self, task: str, *words: str, user: User, on_line: Callable[[str], None]) -> int:
         """Do a task of the script; return its exit status."""
-        argv = ["/bin/sh", "-c", self.script.read_text(), self.script.stem, task, *words]
+        argv = ["/bin/sh", "-c", _SCRIPT.read_text(), _SCRIPT.stem, task, *words]
         return self.root.call(argv, user=user, env=self.env, cwd=STARTDIR, on_line=on_line)
 
     def read(self) -> Apkbuild:
