@@ -17,7 +17,8 @@ COPY schemas /schemas
 COPY pakman /pakman
 # The link to the schemas becomes files.
 RUN cp -RL /pakman /opt/pakman/lib/python3*/site-packages/ \
-	&& /opt/pakman/bin/python3 -m compileall -q --invalidation-mode=unchecked-hash /opt/pakman/lib/python3*/site-packages/pakman
+	&& /opt/pakman/bin/python3 -m compileall -q --invalidation-mode=unchecked-hash /opt/pakman/lib/python3*/site-packages/pakman \
+	&& /opt/pakman/bin/python3 -I -c 'from pakman import templating; templating.compile_all()'
 COPY entrypoint.py /opt/pakman/
 
 FROM alpine:${ALPINE}

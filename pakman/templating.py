@@ -5,11 +5,15 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from functools import cache
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import jinja2
+
+
+_COMPILED = Path(__file__).with_name("templates") / "__pycache__"
+"""Where `compile_all` puts templates as bytecode; each is held against the template's text before it is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,16 @@ def render(template: str, /, **values: object) -> str:
     return _environment().get_template(template).render(**values)
 
 
+def compile_all() -> None:
+    """Compile all templates beside them, as `compileall` does with modules: most of a recipe's time goes into that."""
+    _COMPILED.mkdir(exist_ok=True)
+    _environment.cache_clear()
+    for template in _environment().list_templates(extensions=["j2"]):
+        _environment().get_template(template)
+    for file in _COMPILED.iterdir():
+        file.chmod(0o644)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     """Return what the templates are compiled in: once, however many files a recipe has."""
@@ -40,6 +54,7 @@ def _environment() -> jinja2.Environment:
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pakman"),
+        bytecode_cache=jinja2.FileSystemBytecodeCache(str(_COMPILED)) if _COMPILED.is_dir() else None,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,
