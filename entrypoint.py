@@ -14,6 +14,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 _PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
@@ -26,7 +27,7 @@ def main() -> int:
     child = os.fork()
     if child == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return _pakman()
+        _pakman()
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         with suppress(ProcessLookupError):
@@ -55,7 +56,7 @@ def _close_to_others() -> None:
     ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
 
 
-def _pakman() -> int:
+def _pakman() -> NoReturn:
     """Turn the inputs into arguments and an environment, and run pakman with them."""
     from pwd import getpwuid
 
@@ -78,7 +79,7 @@ def _pakman() -> int:
         sys.stdout.flush()
         return argv
 
-    return cli.main(arguments)
+    cli.program(arguments)
 
 
 def _status(child: int) -> int:

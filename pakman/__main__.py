@@ -1,7 +1,5 @@
 """`python -m pakman` is the same program as `pakman`."""
 
-import sys
+from pakman.cli import program
 
-from pakman.cli import main
-
-sys.exit(main())
+program()

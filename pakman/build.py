@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from pakman import __version__, generate, recipe, scratch, service
 from pakman.apk import index
@@ -171,13 +173,21 @@ def _working_in(output: Path) -> Iterator[Path]:
         with writing(output):
             probe = work.path / "probe"
             with probe.open("wb") as file:
-                file.write(bytes(_PROBE))
-                file.flush()
-                os.fsync(file.fileno())
+                _take_room(file)
             probe.unlink()
         yield work.path
     finally:
         work.remove()
+
+
+def _take_room(file: IO[bytes]) -> None:
+    try:
+        # Not written and flushed, which takes as long as the disk does.
+        os.posix_fallocate(file.fileno(), 0, _PROBE)
+    except OSError as error:
+        # Some file systems promise nothing: there it is known in the end.
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
 
 
 @contextmanager

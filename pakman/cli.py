@@ -10,6 +10,7 @@ from pakman import __version__
 TYPE_CHECKING = False  # typing takes longer to import than all the rest
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
     Arguments = list[str] | Callable[[], list[str]]
     """A command line, or what returns it and may raise a PakmanError instead."""
@@ -21,6 +22,20 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+def program(argv: Arguments | None = None) -> NoReturn:
+    """Be the program `pakman`: run one command, and end with its exit code."""
+    import gc
+
+    # Most objects that there will ever be come with modules, and stay: they are not worth a look every 700.
+    gc.set_threshold(20_000)
+    status = main(argv)
+    try:
+        sys.stderr.flush()
+    finally:
+        # All is closed and cleaned up. What Python would take apart now, piece by piece, the kernel takes at once.
+        os._exit(status)
 
 
 def main(argv: Arguments | None = None) -> int:

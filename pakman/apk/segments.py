@@ -9,8 +9,10 @@ import hashlib
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:  # it brings all of logging with it, and small packages need no threads
+    from concurrent.futures import Future
 
 _BLOCK = 512 << 10
 """Bytes that are compressed as one piece of work. Part of the format's bytes: another number makes other packages."""
@@ -42,6 +44,8 @@ def _in_order(blocks: Iterable[bytes], threads: int) -> Iterator[tuple[bytes, by
             yield block, _deflated(block, dictionary)
             dictionary = block[-_WINDOW:]
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     pool = ThreadPoolExecutor(threads, thread_name_prefix="deflate")
     try:
         pending: deque[tuple[bytes, Future[bytes]]] = deque()

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from pakman.apk.package import Package
 from pakman.apk.signature import Signer
-from pakman.builders import abuild, embedded
+from pakman.builders import abuild
 from pakman.buildroots import AddPackages, BuildRoot
 from pakman.errors import BuildError
 
@@ -55,7 +55,7 @@ def builder_for(
     Raises BuildError where abuild was asked for by name and cannot be had; a notice says it where it was not.
     """
     if wanted == "embedded":
-        return embedded.build
+        return _embedded()
     if abuild.is_in(root):
         return abuild.build
     said: list[str] = []
@@ -66,7 +66,13 @@ def builder_for(
             hint = f"{error.hint}; or pack without it: --builder embedded".removeprefix("; or ")
             raise BuildError(error.message, hint=hint) from error
         on_notice(f"packed by the embedded builder, because abuild cannot be had: {error.message}")
-        return embedded.build
+        return _embedded()
     for line in said:
         on_line(line)
     return abuild.build
+
+
+def _embedded() -> Build:
+    from pakman.builders import embedded
+
+    return embedded.build
