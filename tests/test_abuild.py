@@ -181,11 +181,6 @@ class Root:
         self.has_abuild = has_abuild
         self.offers_abuild = offers_abuild
 
-    def call(self, argv: Sequence[str], **_: object) -> int:
-        """Look for abuild."""
-        assert argv[-1] == "command -v abuild"
-        return 0 if self.has_abuild else 127
-
     def add_packages(self, words: Sequence[str], on_line: Callable[[str], None]) -> None:
         """Add abuild."""
         assert words == ["abuild"]

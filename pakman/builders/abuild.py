@@ -92,12 +92,6 @@ def build(
     return tuple(package for package, _ in packages)
 
 
-def is_in(root: BuildRoot) -> bool:
-    """Say whether a root has abuild."""
-    argv = ["/bin/sh", "-c", "command -v abuild"]
-    return root.call(argv, user="build", env=environment(root.arch, mtime=0, threads=1), on_line=lambda _: None) == 0
-
-
 def _settings() -> list[aports.Beside]:
     """Return abuild's settings and key, where the build cannot put others in their place.
 

@@ -56,7 +56,7 @@ def builder_for(
     """
     if wanted == "embedded":
         return _embedded()
-    if abuild.is_in(root):
+    if root.has_abuild:
         return abuild.build
     said: list[str] = []
     try:

@@ -33,6 +33,8 @@ class BuildRoot(Protocol):
     """The root's /etc/alpine-release, e.g. 3.23.6."""
     arch: str
     """apk's name of the architecture: x86_64, aarch64, …"""
+    has_abuild: bool
+    """Whether it had abuild when it was entered."""
     confines_root: bool
     """Whether root in it gets at nothing of this machine; if not, it must not touch what a build has written."""
 

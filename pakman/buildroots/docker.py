@@ -84,7 +84,7 @@ class Docker(Verbs):
             )
             self._orders, self._output = command.pipes(self._process)
             ready = self._ready()
-            self.release, self.arch = ready.release, ready.arch
+            self.release, self.arch, self.has_abuild = ready.release, ready.arch, ready.has_abuild
             self._ids = (ready.uid, ready.gid)
             self._stack = stack.pop_all()
         return self

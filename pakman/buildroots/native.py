@@ -157,7 +157,7 @@ class Native(Verbs):
         said: list[str] = []
         status = command.stream(["/bin/sh", "-c", set_up.SCRIPT], env=ENV, on_line=said.append)
         ready = set_up.read(said, status, hint="is this machine Alpine, and may root of it make a user?")
-        self.release, self.arch = ready.release, ready.arch
+        self.release, self.arch, self.has_abuild = ready.release, ready.arch, ready.has_abuild
         self._ids = (ready.uid, ready.gid)
         self._before.note_user(ready.uid, ready.gid)
 

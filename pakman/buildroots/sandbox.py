@@ -138,7 +138,7 @@ class Sandbox(Verbs):
         status = self._stream(argv, "root", INSTALL, ENV, TOP, said.append)
         hint = "give --rootfs an Alpine minirootfs for this machine's architecture, from alpinelinux.org"
         ready = set_up.read(said, status, hint=hint)
-        self.release, self.arch = ready.release, ready.arch
+        self.release, self.arch, self.has_abuild = ready.release, ready.arch, ready.has_abuild
         self._ids = (ready.uid, ready.gid)
 
 

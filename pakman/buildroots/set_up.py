@@ -24,12 +24,19 @@ cat /etc/alpine-release
 apk --print-arch
 id -u {BUILD_USER}
 id -g {BUILD_USER}
+command -v abuild || echo -
 """
-"""Run as root in the root's shell; ends with the four lines that `read` takes."""
+"""Run as root in the root's shell; ends with the five lines that `read` takes."""
 
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
-_FORMS = (re.compile(r"[0-9][0-9a-z._]{0,63}"), re.compile(r"[a-z0-9][a-z0-9_]{0,31}"), _NUMBER, _NUMBER)
+_FORMS = (
+    re.compile(r"[0-9][0-9a-z._]{0,63}"),
+    re.compile(r"[a-z0-9][a-z0-9_]{0,31}"),
+    _NUMBER,
+    _NUMBER,
+    re.compile(r"-|/.*"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +47,20 @@ class Readiness:
     arch: str
     uid: int
     gid: int
+    has_abuild: bool
 
 
 def read(said: Sequence[str], status: int, *, hint: str) -> Readiness:
     """Return what SCRIPT wrote; raise BuildError where it failed, or says what no root can."""
-    if status != 0 or len(said) < 4:
+    if status != 0 or len(said) < len(_FORMS):
         reason = "".join(said[-1:]) or command.how_it_ended(status)
         raise BuildError(f"the Alpine root does not work: {reason}", hint=hint)
     # The root is whoever made its image: these words name files out here.
-    if not all(form.fullmatch(line) for form, line in zip(_FORMS, said[-4:], strict=True)):
+    if not all(form.fullmatch(line) for form, line in zip(_FORMS, said[-5:], strict=True)):
         raise BuildError(
-            f"the Alpine root says that its release, architecture, and the build user's numbers are {said[-4:]}, "
-            "and some of that cannot be",
+            f"the Alpine root says that its release, architecture, the build user's numbers and the place of abuild "
+            f"are {said[-5:]}, and some of that cannot be",
             hint=hint,
         )
-    release, arch, uid, gid = said[-4:]
-    return Readiness(release, arch, int(uid), int(gid))
+    release, arch, uid, gid, abuild = said[-5:]
+    return Readiness(release, arch, int(uid), int(gid), abuild != "-")

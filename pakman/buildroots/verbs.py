@@ -33,10 +33,14 @@ class Entry:
 
 
 class Verbs(ABC):
-    """What BuildRoot promises, but for how the root is entered and left. `release`, `_ids`: once it is set up."""
+    """What BuildRoot promises, but for how the root is entered and left.
+
+    What a root says of itself, and `_ids`, are there once it is set up.
+    """
 
     release: str
     arch: str
+    has_abuild: bool
     confines_root = True
     _room: str
     """Where room may be lacking, as its user knows it."""
