@@ -131,6 +131,7 @@ def _rotation(private: Path, public: Path) -> str:
      previous-signing-key: ${{{{ secrets.PAKMAN_SIGNING_KEY }}}} # what signing-key had
    On the command line:
      --signing-key {file} --previous-signing-key FILE-OF-THE-OLD-KEY
+   for all that signs: run, build, push, release and `pakman repository`.
 
 2. Ship a new commit, into every channel that there is, for every architecture. Machines
    that know the old key alone upgrade as before; a new one needs the new key only.

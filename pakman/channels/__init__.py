@@ -99,23 +99,24 @@ class Channel:
         held = self.bucket.read(key, MAX_FILE)
         if held is None:
             return None
-        stanzas = read_trusted(held, f"{key} in {self.bucket.location}", arch, self.trusted)
-        return Live(stanzas, held.etag, held.modified)
+        index = read_trusted(held, f"{key} in {self.bucket.location}", arch, self.trusted)
+        return Live(index.stanzas, held.etag, held.modified)
 
     def edit(self, arch: str, change: Callable[[tuple[Stanza, ...]], Iterable[Stanza]]) -> Live:
         """Replace an index by what `change` makes of its stanzas, and return what is live then.
 
         Where others are quicker, `change` is asked again, with what they have made of it. What changes nothing stores
-        nothing. Raises BucketError as `index` does, and whatever `change` raises.
+        nothing, unless other keys than ours have signed it. Raises BucketError as `index` does, and whatever `change`
+        raises.
         """
 
         wanted: tuple[Stanza, ...] = ()
 
         def body(held: Held | None) -> bytes:
             nonlocal wanted
-            live = () if held is None else read_trusted(held, where, arch, self.trusted)
-            wanted = tuple(change(live))
-            if held is not None and set(wanted) == set(live):
+            live = None if held is None else read_trusted(held, where, arch, self.trusted)
+            wanted = tuple(change(() if live is None else live.stanzas))
+            if held is not None and live is not None and self._is_of_today(live) and set(wanted) == set(live.stanzas):
                 return held.body
             # A large index is most of the work.
             return signed(wanted, self.keys, self.name, threads=len(os.sched_getaffinity(0)))
@@ -124,6 +125,13 @@ class Channel:
         where = f"{key} in {self.bucket.location}"
         held = self.rewrite(key, body, MAX_FILE, content_type="application/octet-stream")
         return Live(wanted, held.etag, held.modified)
+
+    def _is_of_today(self, index: Index) -> bool:
+        """Say whether our keys and no others have signed it: while keys are rotated, the new one has to."""
+        ours = self.trusted[: len(self.keys)]
+        return len(index.signatures) == len(ours) and all(
+            signed_by(key, index.signatures, index.digests) for key in ours
+        )
 
     def rewrite(self, key: str, change: Callable[[Held | None], bytes], most: int, *, content_type: str) -> Held:
         """Replace an object by what `change` makes of it, and return what is there then.
@@ -152,8 +160,8 @@ class Channel:
         )
 
 
-def read_trusted(held: Held, where: str, arch: str, trusted: Sequence[PublicKey]) -> tuple[Stanza, ...]:
-    """Return the stanzas of an index that one of these keys has signed; raises BucketError as `Channel.index` does."""
+def read_trusted(held: Held, where: str, arch: str, trusted: Sequence[PublicKey]) -> Index:
+    """Return an index that one of these keys has signed; raises BucketError as `Channel.index` does."""
     try:
         index = parse_index(BytesIO(held.body), where)
     except UsageError as error:
@@ -171,7 +179,7 @@ def read_trusted(held: Held, where: str, arch: str, trusted: Sequence[PublicKey]
             f"{where} has an entry that no package of {arch} can have: {letter}:{value[:80]!r}",
             hint="it is not of pakman's making: remove it, and push what the channel should have again",
         )
-    return index.stanzas
+    return index
 
 
 def _signers(index: Index) -> str:

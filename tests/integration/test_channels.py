@@ -6,14 +6,17 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pakman import cli
+from pakman.apk.index import parse_index
 from pakman.bucket import Bucket, Location
 from pakman.channels import Channel, adding
+from pakman.errors import BucketError
 from tests.integration.conftest import AlpineRoot
 from tests.packages import key as key_called
 from tests.proxy import Answer, Request, proxy
@@ -124,6 +127,23 @@ def test_another_project_s_channel_is_left_alone(store: Store, push: Push, tmp_p
     assert "is signed by acme-shop.rsa.pub, not by acme-notes.rsa.pub" in err
     assert "a channel belongs to one project" in err
     assert store.objects() == before
+
+
+def test_an_index_is_signed_again_by_whoever_has_other_keys(store: Store, tmp_path: Path) -> None:
+    """While keys are rotated, the new one signs also where nothing joins the channel: a prune will do."""
+    new, old = key_called("acme-notes-5f3a9c01.rsa.pub"), key_called(KEY)
+    adding.add(store.channel(), adding.built([signed_repository(tmp_path / "built", arch=ARCH)]), "notes")
+    for keys in ([old], [new, old], [new]):
+        channel = Channel(store.bucket, "stable", keys)
+        live = [channel.edit(ARCH, lambda stanzas: stanzas) for _ in range(2)]
+        assert live[0].etag == live[1].etag
+        held = channel.bucket.read(channel.key(ARCH, "APKINDEX.tar.gz"), 1 << 20)
+        assert held is not None
+        index = parse_index(BytesIO(held.body), "the index")
+        assert [each.key_name for each in index.signatures] == [each.name for each in keys]
+        assert [each.name for each in index.stanzas] == ["notes"]
+    with pytest.raises(BucketError, match=f"is signed by {new.name}, not by {old.name}: it is left alone"):
+        store.channel().edit(ARCH, lambda stanzas: stanzas)
 
 
 def test_a_version_has_one_package(store: Store, push: Push, tmp_path: Path) -> None:
