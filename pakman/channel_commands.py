@@ -32,7 +32,7 @@ def refuse_before_building(args: argparse.Namespace, bucket: Bucket | None) -> N
     if args.bucket is None:
         raise UsageError("--channel needs a bucket to be in", hint="give --bucket s3://NAME, or leave --channel out")
     if bucket is not None and not args.dry_run:
-        bucket.refuse_without_conditions(bucket.location.key("channels", args.channel))
+        bucket.refuse_without_conditions()
 
 
 def keys_for(args: argparse.Namespace, env: Env, owner: str, name: str) -> tuple[SigningKey, ...]:
@@ -79,7 +79,7 @@ def refuse(channel: Channel, repositories: tuple[Repository, ...], *, dry_run: b
     from pakman.channels import adding
 
     if not dry_run:
-        channel.bucket.refuse_without_conditions(channel.path)
+        channel.bucket.refuse_without_conditions()
     adding.refuse(channel, adding.built(repositories))
 
 

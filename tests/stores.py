@@ -42,10 +42,11 @@ class Store:
         }
 
     def names(self) -> list[str]:
-        """The keys of all that is there, without the prefix."""
+        """The keys of all that is there, without the prefix; what tells about the server itself aside."""
         top = f"{self.location.prefix}/"
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.location.name, Prefix=top)
-        return [item["Key"].removeprefix(top) for page in pages for item in page.get("Contents", ())]
+        found = [item["Key"].removeprefix(top) for page in pages for item in page.get("Contents", ())]
+        return [name for name in found if name != "conditional-writes"]
 
     def put(self, name: str, body: bytes) -> None:
         """Store an object as somebody else would."""

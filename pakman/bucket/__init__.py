@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -236,17 +235,15 @@ class Bucket:
         held = self.read(key, len(body))
         return held.etag if held is not None and held.body == body else None
 
-    def refuse_without_conditions(self, folder: str) -> None:
-        """Raise BucketError where the server does not heed the conditions of `swap`; an object below `folder` tells."""
+    def refuse_without_conditions(self) -> None:
+        """Raise BucketError where the server does not heed the conditions of `swap`; one small object stays there."""
         if self._has_conditions:
             return
-        key = f"{folder}/probe-{uuid.uuid4().hex}"
+        key = self.location.key("conditional-writes")
         with failures.told(self._access, key):
-            try:
-                self._has_conditions = conditional.probe(self._connection(), self.location.name, key)
-            finally:
-                self.delete([key])
+            self._has_conditions = conditional.probe(self._connection(), self.location.name, key)
         if not self._has_conditions:
+            self.delete([key])
             raise BucketError(
                 f"{self._access.place} does not heed the conditions of a write (If-Match, If-None-Match): of two "
                 "pushes at the same time one would be lost",

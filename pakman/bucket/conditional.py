@@ -66,16 +66,24 @@ def swap(
 
 
 def probe(connection: Connection, bucket: str, key: str) -> bool:
-    """Say whether a server heeds the conditions; leaves an object behind. Raises botocore's exceptions for all else."""
+    """Say whether a server heeds the conditions; an object that tells is made, and stays there for the next who asks.
+
+    Raises botocore's exceptions for all else.
+    """
     from botocore.exceptions import ClientError
 
-    labels = {"ContentType": "text/plain", "CacheControl": "no-store"}
+    labels = {"ContentType": "text/plain; charset=utf-8", "CacheControl": "no-store"}
     try:
-        swap(connection, bucket, key, b"1", None, labels)
-        again = swap(connection, bucket, key, b"2", None, labels)
-        wrong = swap(connection, bucket, key, b"3", md5(b"another").hex(), labels)
+        for _ in range(2):
+            # The first time it is new; and nobody removes it.
+            again = swap(connection, bucket, key, _PROBE, None, labels)
+            if again is None:
+                break
+        return again is None and swap(connection, bucket, key, _PROBE, md5(b"another").hex(), labels) is None
     except ClientError as error:
         if failures.code(error) == "NotImplemented" or failures.status(error) == 501:
             return False
         raise
-    return again is None and wrong is None
+
+
+_PROBE = b"pakman asks here whether the server heeds If-None-Match and If-Match: leave it as it is\n"

@@ -126,7 +126,7 @@ def add(
 
     The public keys are in the bucket already; `on_progress` is called as `publish` does, `on_wait` with a sentence.
     """
-    channel.bucket.refuse_without_conditions(channel.path)
+    channel.bucket.refuse_without_conditions()
     refuse(channel, wanted)
     revived = tombstones.revive(
         channel, [f"{arch}/{file_name(each.stanza)}" for arch, all_ in wanted.items() for each in all_], on_wait

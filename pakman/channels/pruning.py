@@ -81,7 +81,7 @@ def prune(
     """
     bucket = channel.bucket
     if not dry_run:
-        bucket.refuse_without_conditions(channel.path)
+        bucket.refuse_without_conditions()
     now, found = bucket.now(), contents(channel)
     removed: set[str] = set()
     named: set[str] = set()

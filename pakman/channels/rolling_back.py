@@ -35,7 +35,7 @@ def roll_back(channel: Channel, to: str | None, *, on_target: Callable[[Targets]
     `on_target` is told what it goes back to, before anything changes: with it as `to`, what was interrupted is finished
     by another run, which goes back no further. Raises BucketError.
     """
-    channel.bucket.refuse_without_conditions(channel.path)
+    channel.bucket.refuse_without_conditions()
     found = indexes(channel)
     targets = _before_the_newest(channel, found) if to is None else _named(channel, found, to)
     for arch, stanzas in found.items():

@@ -96,7 +96,7 @@ def test_a_server_that_ignores_conditions_is_found_out(s3_server: S3Server, loca
     with proxy(s3_server.endpoint, after=after) as endpoint:
         bucket = opened(s3_server, location, endpoint)
         with pytest.raises(BucketError, match="does not heed the conditions of a write") as caught:
-            bucket.refuse_without_conditions(location.prefix)
+            bucket.refuse_without_conditions()
     assert "push without --channel" in caught.value.hint
     assert opened(s3_server, location).list(f"{location.prefix}/") == {}
 
@@ -109,18 +109,23 @@ def test_a_server_that_refuses_conditions_is_found_out(s3_server: S3Server, loca
     with proxy(s3_server.endpoint, before=before) as endpoint:
         bucket = opened(s3_server, location, endpoint)
         with pytest.raises(BucketError, match="does not heed the conditions of a write"):
-            bucket.refuse_without_conditions(location.prefix)
+            bucket.refuse_without_conditions()
 
 
-def test_a_server_that_heeds_them_is_asked_once_and_nothing_is_left(s3_server: S3Server, location: Location) -> None:
+def test_a_server_that_heeds_them_is_asked_once_and_only_one_object_is_left(
+    s3_server: S3Server, location: Location
+) -> None:
     asked: list[str] = []
     with proxy(s3_server.endpoint, before=lambda request: asked.append(request.method)) as endpoint:
         bucket = opened(s3_server, location, endpoint)
-        bucket.refuse_without_conditions(location.prefix)
-        assert asked == ["PUT", "PUT", "PUT", "DELETE"]
-        bucket.refuse_without_conditions(location.prefix)
-    assert len(asked) == 4
-    assert opened(s3_server, location).list(f"{location.prefix}/") == {}
+        bucket.refuse_without_conditions()
+        assert asked == ["PUT"] * 3
+        bucket.refuse_without_conditions()
+        assert len(asked) == 3
+        # No right to delete is needed, and a probe that is killed leaves nothing else behind.
+        opened(s3_server, location, endpoint).refuse_without_conditions()
+        assert asked == ["PUT"] * 5
+    assert list(opened(s3_server, location).list(f"{location.prefix}/") or {}) == [location.key("conditional-writes")]
 
 
 def test_an_answer_that_breaks_off_is_asked_for_again(s3_server: S3Server, location: Location) -> None:
