@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +35,12 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     promised: int | None = None
     """The Content-Length, where it is not the body's: the connection is closed then."""
+    seconds: float = 0
+    """Waited before it is given; the proxy's end cuts it short."""
+    drip: float = 0
+    """Seconds between the body's bytes."""
+    is_reset: bool = False
+    """Behind the body, and that may be a part of it, the connection is reset."""
 
 
 def s3_error(status: int, code: str, **more: str) -> Answer:
@@ -41,6 +49,7 @@ def s3_error(status: int, code: str, **more: str) -> Answer:
     return Answer(status, f'<?xml version="1.0" encoding="UTF-8"?><Error>{elements}</Error>'.encode())
 
 
+Begun = Callable[[Request], object]
 Before = Callable[[Request], Answer | None]
 After = Callable[[Request, Answer], Answer]
 
@@ -49,66 +58,17 @@ After = Callable[[Request, Answer], Answer]
 def proxy(
     upstream: str,
     *,
+    begun: Begun = lambda _request: None,
     before: Before = lambda _request: None,
     after: After = lambda _request, answer: answer,
     tls: ssl.SSLContext | None = None,
 ) -> Iterator[str]:
-    """Yield the address of a proxy for the server at `upstream`.
+    """Yield the address of a proxy for the server at `upstream`; at the end nothing is on its way to that any more.
 
+    `begun` is called before a request's body is read: where it raises, the connection is reset in the middle of that.
     What `before` returns is answered without asking the server; `after` may change what the server answered.
     """
-    address = urlsplit(upstream).netloc
-    lock = threading.Lock()
-    count = 0
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def _forward(self) -> None:
-            nonlocal count
-            with lock:
-                count += 1
-                request = Request(self.command, self.path, dict(self.headers.items()), count)
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            answer = before(request) or after(request, self._ask(body))
-            length = answer.headers.get("Content-Length") if self.command == "HEAD" else None
-            self.send_response_only(answer.status)
-            for name, value in answer.headers.items():
-                if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-                    self.send_header(name, value)
-            self.send_header("Content-Length", length or str(answer.promised or len(answer.body)))
-            self.close_connection = self.close_connection or answer.promised is not None
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(answer.body)
-
-        def _ask(self, body: bytes) -> Answer:
-            connection = http.client.HTTPConnection(address, timeout=30)
-            try:
-                connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-                for name, value in self.headers.items():
-                    if name.lower() not in ("expect", "connection"):
-                        connection.putheader(name, value)
-                connection.endheaders(body)
-                answer = connection.getresponse()
-                return Answer(answer.status, answer.read(), dict(answer.getheaders()))
-            finally:
-                connection.close()
-
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _forward  # noqa: N815
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 64
-
-        def handle_error(self, *_: object) -> None:
-            """A client that goes away is what some tests are about."""
-
-    server = Server(("127.0.0.1", 0), Handler)
+    server = _Server(urlsplit(upstream).netloc, begun, before, after)
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -116,6 +76,101 @@ def proxy(
     try:
         yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
     finally:
+        server.ends.set()
         server.shutdown()
         server.server_close()
         thread.join()
+        server.wait_for_the_last()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, upstream: str, begun: Begun, before: Before, after: After) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.upstream = upstream
+        self.begun, self.before, self.after = begun, before, after
+        self.ends = threading.Event()
+        self._lock = threading.Condition()
+        self._count = self._asking = 0
+
+    def handle_error(self, *_: object) -> None:
+        """A client that goes away is what some tests are about."""
+
+    def number(self) -> int:
+        with self._lock:
+            self._count += 1
+            return self._count
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Note that a request is on its way to the server behind."""
+        with self._lock:
+            self._asking += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._asking -= 1
+                self._lock.notify_all()
+
+    def wait_for_the_last(self) -> None:
+        with self._lock:
+            self._lock.wait_for(lambda: not self._asking, timeout=30)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _forward(self) -> None:
+        request = Request(self.command, self.path, dict(self.headers.items()), self.server.number())
+        self.server.begun(request)
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            raise ConnectionResetError
+        answer = self.server.before(request)
+        if answer is None:
+            with self.server.asking():
+                answer = self.server.after(request, self._ask(body))
+        self._give(answer)
+
+    def _ask(self, body: bytes) -> Answer:
+        connection = http.client.HTTPConnection(self.server.upstream, timeout=30)
+        try:
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in ("expect", "connection"):
+                    connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.read(), dict(answer.getheaders()))
+        finally:
+            connection.close()
+
+    def _give(self, answer: Answer) -> None:
+        self.server.ends.wait(answer.seconds)
+        length = answer.headers.get("Content-Length") if self.command == "HEAD" else None
+        self.send_response_only(answer.status)
+        for name, value in answer.headers.items():
+            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", length or str(answer.promised or len(answer.body)))
+        self.close_connection = self.close_connection or answer.promised is not None
+        self.end_headers()
+        if self.command != "HEAD":
+            for piece in (answer.body,) if not answer.drip else (bytes([byte]) for byte in answer.body):
+                self.wfile.write(piece)
+                self.server.ends.wait(answer.drip)
+        if answer.is_reset:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            self.close_connection = True
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _forward  # noqa: N815
