@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,10 +67,14 @@ def signed_repository(
     arch: str = "x86_64",
     commit: str = COMMIT,
     names: Sequence[str] = ("notes",),
+    sizes: Mapping[str, int] | None = None,
     key: SigningKey | None = None,
     previous_key: SigningKey | None = None,
 ) -> Repository:
-    """Write real packages, each with a file that says its version, and their signed index, as `pakman build` does."""
+    """Write real packages, each with a file that says its version, and their signed index, as `pakman build` does.
+
+    `sizes` has bytes that nothing compresses, by the name of the package that has them, too.
+    """
     key = key or key_called("acme-notes.rsa.pub")
     keys = [key, *filter(None, [previous_key])]
     folder, made = directory / arch, []
@@ -79,6 +84,8 @@ def signed_repository(
         share = tree / "usr/share" / name
         share.mkdir(parents=True)
         (share / "version").write_text(version)
+        if sizes is not None and name in sizes:
+            (share / "bytes").write_bytes(os.urandom(sizes[name]))
         metadata = replace(named(name, version), arch=arch, commit=commit, origin=names[0])
         path = folder / f"{name}-{version}.apk"
         made.append(pack(path, tree, metadata=metadata, signed_by=key, previous_key=previous_key))

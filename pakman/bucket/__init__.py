@@ -26,6 +26,10 @@ Outcome = Literal["stored", "same", "different"]
 """What became of an object: it is new there, its bytes were there already, other bytes are there and stay there."""
 
 
+_COPIED_AT_ONCE = 1 << 30
+"""Bytes; S3 copies up to 5 GB in one request, which has to be answered in time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """An object in the bucket: its size in bytes and its ETag without quotes."""
@@ -268,6 +272,8 @@ class Bucket:
 
     def copy(self, source: str, key: str, *, cache_control: str, notes: Mapping[str, str]) -> None:
         """Make an object, or replace it, by a copy of another one, which stays within the server; it bears `notes`."""
+        from boto3.s3.transfer import TransferConfig
+
         with failures.told(self._access, key):
             self._client.copy(
                 {"Bucket": self.location.name, "Key": source},
@@ -279,6 +285,8 @@ class Bucket:
                     "CacheControl": cache_control,
                     "Metadata": dict(notes),
                 },
+                # In one request: of one in parts, a killed push leaves an upload that nobody else may end.
+                Config=TransferConfig(multipart_threshold=_COPIED_AT_ONCE),
             )
 
     def notes(self, key: str) -> dict[str, str] | None:
