@@ -24,7 +24,7 @@ class Zeros(Bucket):
         super().__init__(Location("demo"), endpoint_url="http://127.0.0.1:1", env={})
         self.actual = actual
 
-    def download(self, key: str, file: IO[bytes], most: int) -> None:
+    def download(self, key: str, file: IO[bytes], most: int, on_bytes: object = None) -> None:
         left = most if self.actual is None else self.actual
         while left:
             left -= file.write(BLOCK[:left])

@@ -43,7 +43,7 @@ class Folder(Bucket):
         path = self.top / key
         return Held(path.read_bytes()[: most + 1], "", 0) if path.exists() else None
 
-    def download(self, key: str, file: IO[bytes], most: int) -> None:
+    def download(self, key: str, file: IO[bytes], most: int, on_bytes: object = None) -> None:
         file.write((self.top / key).read_bytes()[:most])
 
 

@@ -204,8 +204,10 @@ class Bucket:
         """Return the SHA-256 of an object, in hex, which is read for it; None where it is not there."""
         return None if self.head(key) is None else self._read_sha256(key)
 
-    def download(self, key: str, file: IO[bytes], most: int) -> None:
-        """Write an object of at most `most` bytes to a file."""
+    def download(
+        self, key: str, file: IO[bytes], most: int, on_bytes: Callable[[int], None] = lambda _count: None
+    ) -> None:
+        """Write an object of at most `most` bytes to a file; `on_bytes` is told how many have just arrived."""
         with failures.told(self._access, key):
             answer = self._client.get_object(Bucket=self.location.name, Key=key)
             if int(answer["ContentLength"]) > most:
@@ -214,6 +216,7 @@ class Bucket:
                 )
             for block in answer["Body"].iter_chunks(1 << 20):
                 file.write(block)
+                on_bytes(len(block))
 
     def read(self, key: str, most: int) -> Held | None:
         """Return an object of at most `most` bytes, whole; None where it is not there, or where one may not know."""

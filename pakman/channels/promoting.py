@@ -121,14 +121,13 @@ def _fetched(
     def fetch(arch: str, stanza: Stanza) -> Addition:
         key, size, path = source.key(arch, file_name(stanza)), int(stanza.field("S")), folder / arch / file_name(stanza)
         with path.open("wb") as file:
-            source.bucket.download(key, file, size)
+            source.bucket.download(key, file, size, partial(counter.add, f"{source.name}: {file_name(stanza)}"))
         wrong = checking.problems(path, stanza, trusted)
         if wrong:
             raise BucketError(
                 f"{key} in {source.bucket.location} {wrong[0]}: nothing was promoted",
                 hint="`pakman repository verify` says what else is wrong",
             )
-        counter.add(f"{source.name}: {file_name(stanza)}", size)
         return Addition(stanza, path, content.read(path).sha256)
 
     for arch in wanted:

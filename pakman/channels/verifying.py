@@ -149,8 +149,7 @@ def _read(channel: Channel, folder: Path, counter: Counter, name: str, stanza: S
     path = folder / uuid.uuid4().hex
     try:
         with path.open("wb") as file:
-            channel.bucket.download(key, file, size)
-        counter.add(f"{channel.name}: {name}", size)
+            channel.bucket.download(key, file, size, partial(counter.add, f"{channel.name}: {name}"))
         return content.read(path).sha256, checking.problems(path, stanza, channel.trusted)
     except BucketError:
         if channel.bucket.head(key) is not None:

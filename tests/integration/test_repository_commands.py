@@ -336,6 +336,22 @@ def test_machines_follow_a_rollback_when_they_are_told(
     assert (code, "channel stable has no version 1.3.0" in err) == (6, True)
 
 
+def test_both_keys_sign_while_they_are_rotated(
+    store: Store, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(store, tmp_path, ["1.0.0-r0", "1.1.0-r0"])
+    new = key_called("acme-notes-2.rsa.pub")
+    monkeypatch.setenv("PAKMAN_PREVIOUS_SIGNING_KEY", pem(key_called(KEY)).decode())
+    monkeypatch.setenv("PAKMAN_SIGNING_KEY", f"Key-Name: {new.name}\n{pem(new).decode()}")
+    code, _, err = run("rollback", "stable")
+    assert (code, "the signing key is none of those that" in err) == (5, True)
+    store.put(f"keys/{new.name}", new.public_pem)
+    assert run("rollback", "stable")[0] == 0
+    index = parse_index(BytesIO(store.objects()[f"channels/stable/{ARCH}/APKINDEX.tar.gz"]), "index")
+    assert [each.key_name for each in index.signatures] == [new.name, KEY]
+    assert run("verify")[0] == 0
+
+
 def test_an_architecture_is_not_left_without_a_version(store: Store, run: Run, tmp_path: Path) -> None:
     filled(store, tmp_path, ["1.0.0-r0", "1.1.0-r0"])
     filled(store, tmp_path, ["1.1.0-r0"], arch=OTHER)
