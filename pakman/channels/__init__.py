@@ -22,8 +22,9 @@ from io import BytesIO
 from itertools import product
 
 from pakman import version
-from pakman.apk.index import MAX_FILE, Index, Stanza, parse_index, signed
-from pakman.apk.signature import signed_by
+from pakman.apk import tar
+from pakman.apk.index import MAX_FILE, Stanza, parse_index, signed
+from pakman.apk.signature import Signature, signed_by
 from pakman.bucket import Bucket, Held
 from pakman.errors import BucketError, UsageError
 from pakman.names import ARCHITECTURES
@@ -168,7 +169,7 @@ def read_trusted(held: Held, where: str, arch: str, trusted: Sequence[PublicKey]
         raise BucketError(error.message, hint="remove it, and push what the channel should have again") from error
     if not any(signed_by(key, index.signatures, index.digests) for key in trusted):
         raise BucketError(
-            f"{where} is signed by {_signers(index)}, not by "
+            f"{where} is signed by {signers(index.signatures)}, not by "
             f"{' or '.join(key.name for key in trusted) or 'a key that is known'}: it is left alone",
             hint="a channel belongs to one project and its key: push with another --channel, or another --prefix",
         )
@@ -182,8 +183,9 @@ def read_trusted(held: Held, where: str, arch: str, trusted: Sequence[PublicKey]
     return index
 
 
-def _signers(index: Index) -> str:
-    return " and ".join(sorted({each.key_name[:80] for each in index.signatures})) or "nobody"
+def signers(signatures: Iterable[Signature]) -> str:
+    """Return whom a file says it is signed by."""
+    return " and ".join(sorted({tar.printable(each.key_name[:80]) for each in signatures})) or "nobody"
 
 
 def wrong_field(stanzas: Iterable[Stanza], arch: str) -> tuple[str, str] | None:

@@ -11,6 +11,7 @@ from pakman import scratch
 from pakman.apk.index import Stanza
 from pakman.apk.read import read_package
 from pakman.apk.signature import signed_by
+from pakman.channels import signers
 from pakman.errors import BucketError, SigningError, UsageError
 from pakman.signing import PublicKey
 
@@ -36,12 +37,11 @@ def problems(path: Path, stanza: Stanza, trusted: Sequence[PublicKey]) -> list[s
         found.append(f"is another build than its index names: {control.checksum}, not {stanza.checksum}")
     said, is_ = (stanza.name, stanza.version), (control.metadata.pkgname, control.metadata.pkgver)
     if said != is_:
-        found.append(f"is {is_[0][:80]} {is_[1][:80]}, not {said[0]} {said[1]}")
+        found.append(f"is {is_[0][:80]!r} {is_[1][:80]!r}, not {said[0]} {said[1]}")
     if control.metadata.arch not in (stanza.field("A"), "noarch"):
-        found.append(f"is for {control.metadata.arch[:80]}, not for {stanza.field('A')}")
+        found.append(f"is for {control.metadata.arch[:80]!r}, not for {stanza.field('A')}")
     if not any(signed_by(key, control.signatures, control.digests) for key in trusted):
-        signers = " and ".join(sorted({each.key_name[:80] for each in control.signatures})) or "nobody"
-        found.append(f"is signed by {signers}, which is none of the keys that are trusted here")
+        found.append(f"is signed by {signers(control.signatures)}, which is none of the keys that are trusted here")
     return found
 
 

@@ -18,7 +18,7 @@ from pakman.signing import PublicKey, SigningKey
 PRUNED = "pruned"
 """The folder of tombstones: `pruned/<arch>/<file>`."""
 LATEST = "latest"
-_PACKAGE = re.compile(r"([a-z0-9_]+)/[^/]+\.apk")
+_PACKAGE = re.compile(r"([a-z0-9_]+)/[A-Za-z0-9._~+-]+\.apk")
 _MOST_OF_A_KEY = 64 << 10
 
 

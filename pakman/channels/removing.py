@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Container
 
 from pakman.apk.index import Stanza
-from pakman.channels import Channel, tombstones
+from pakman.channels import Channel, file_name, tombstones
 from pakman.channels.adding import refresh_latest
 from pakman.channels.versions import names
 
@@ -18,22 +18,22 @@ def remove(channel: Channel, arch: str, chosen: Chosen, buried: Container[str]) 
 
     Both are `<arch>/<file>`. `buried` are the tombstones that there are; whoever calls this buries what went.
     """
-    gone: set[str] = set()
+    taken: dict[str, str] = {}
 
     def change(stanzas: tuple[Stanza, ...]) -> list[Stanza]:
-        nonlocal gone
         going = set(chosen(stanzas))
-        gone = names(arch, going)
-        for name in gone:
+        # Of all attempts: one whose answer was lost has taken them out, and the next finds nothing to do.
+        taken.update({f"{arch}/{file_name(each)}": each.name for each in going})
+        for name in taken:
             if name in buried:
                 # It tells the time of an earlier removal, and the file has been added since.
                 tombstones.remove(channel, name)
         return [each for each in stanzas if each not in going]
 
-    live = channel.index(arch)
-    if live is None:
+    if channel.index(arch) is None:
         return set(), set()
-    left = channel.edit(arch, change).stanzas
+    left = names(arch, channel.edit(arch, change).stanzas)
+    gone = taken.keys() - left
     if gone:
-        refresh_latest(channel, arch, {each.name for each in live.stanzas if names(arch, [each]) <= gone})
-    return names(arch, left), gone
+        refresh_latest(channel, arch, {taken[each] for each in gone})
+    return left, gone
