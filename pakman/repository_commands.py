@@ -243,14 +243,14 @@ def _known(args: argparse.Namespace, env: Env, bucket: Bucket) -> Channel:
 def _to_change(args: argparse.Namespace, env: Env, bucket: Bucket, name: str) -> Channel:
     from pakman.channels import Channel, contents
 
-    keys = key_commands.given(args, env, "signing-key.rsa.pub")
+    keys = key_commands.given(args, env, contents.UNNAMED)
     if not keys:
         raise SigningError(
             f"changing channel {name} needs the signing key: its index is signed anew",
             hint="give --signing-key FILE or PAKMAN_SIGNING_KEY; in a workflow, a variable of the step: "
             "PAKMAN_SIGNING_KEY: ${{ secrets.PAKMAN_SIGNING_KEY }}",
         )
-    return Channel(bucket, name, [contents.published(bucket, key) for key in keys])
+    return Channel(bucket, name, contents.published(bucket, keys))
 
 
 def _shown_versions(versions: Mapping[str, Sequence[str]]) -> str:

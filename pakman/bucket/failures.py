@@ -40,7 +40,7 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     "AccessDenied": (
         "the credentials do not allow this",
         "they need s3:ListBucket on the bucket, s3:PutObject, s3:GetObject and s3:AbortMultipartUpload on its objects, "
-        "and for channels s3:DeleteObject",
+        "and `pakman repository prune` s3:DeleteObject",
     ),
     "PermanentRedirect": (
         "the bucket is in another region",

@@ -23,7 +23,7 @@ from itertools import product
 
 from pakman import version
 from pakman.apk import tar
-from pakman.apk.index import MAX_FILE, Stanza, parse_index, signed
+from pakman.apk.index import MAX_FILE, Index, Stanza, parse_index, signed
 from pakman.apk.signature import Signature, signed_by
 from pakman.bucket import Bucket, Held
 from pakman.errors import BucketError, UsageError
@@ -36,6 +36,7 @@ _PACKAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _CHECKSUM = re.compile(r"Q1[A-Za-z0-9+/]{27}=")
 _SIZE = re.compile(r"[0-9]{1,15}")
 
+FOR_EVER = "public, max-age=31536000, immutable"
 MUTABLE = "no-cache"
 _ATTEMPTS = 200
 """Of a change that others are always quicker with; sixteen pushes at once need about as many as they are."""

@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from pakman.apk.index import Stanza, read_index
 from pakman.apk.package import Package
 from pakman.bucket import Held, content
 from pakman.bucket.pool import Counter, workers
-from pakman.channels import MUTABLE, Channel, file_name, tombstones, wrong_field
+from pakman.channels import FOR_EVER, MUTABLE, Channel, file_name, tombstones, wrong_field
 from pakman.errors import BucketError, UsageError
 from pakman.install_script import PublicKeyAt
 from pakman.repository import INDEX_FILE, Repository
@@ -33,7 +33,6 @@ MOST_OF_SUMS = 64 << 20
 _MOST_OF_SCRIPT = 1 << 20
 _ATTEMPTS = 100
 """Of a copy of the newest, while others go on replacing the index."""
-_FOR_EVER = "public, max-age=31536000, immutable"
 
 OnProgress = Callable[[str, int, int], None]
 """As of pakman.publish."""
@@ -140,8 +139,10 @@ def add(
     _note_sums(channel, wanted)
     for arch, additions in wanted.items():
         channel.edit(arch, partial(_merged, channel, arch, additions))
-    for name in revived:
-        tombstones.remove(channel, name)
+    # It tells nothing any more. Who pushes need not have the right to delete: the next prune has.
+    with suppress(BucketError):
+        for name in revived:
+            tombstones.remove(channel, name)
     for arch, additions in wanted.items():
         refresh_latest(channel, arch, {each.stanza.name for each in additions})
     _write_install_script(channel, package)
@@ -210,7 +211,7 @@ def _store(channel: Channel, key: str, addition: Addition, parts: Executor, coun
             key,
             found,
             content_type="application/octet-stream",
-            cache_control=_FOR_EVER,
+            cache_control=FOR_EVER,
             parts=parts,
             on_bytes=lambda count: counter.add(f"{channel.name}: {file_name(addition.stanza)}", count),
         )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pakman import signing
 from pakman.bucket import Bucket, Stored
-from pakman.channels import NAME, Channel
+from pakman.channels import FOR_EVER, NAME, Channel
 from pakman.errors import BucketError, SigningError
 from pakman.names import ARCHITECTURES
 from pakman.signing import PublicKey, SigningKey
@@ -19,6 +18,8 @@ PRUNED = "pruned"
 """The folder of tombstones: `pruned/<arch>/<file>`."""
 LATEST = "latest"
 _PACKAGE = re.compile(r"([a-z0-9_]+)/[A-Za-z0-9._~+-]+\.apk")
+UNNAMED = "signing-key.rsa.pub"
+"""What a signing key is called that carries no name, until the bucket says what it is."""
 _MOST_OF_A_KEY = 64 << 10
 
 
@@ -94,16 +95,34 @@ def published_keys(bucket: Bucket) -> tuple[PublicKey, ...]:
     return tuple(found)
 
 
-def published(bucket: Bucket, key: SigningKey) -> SigningKey:
-    """Return a signing key under the name that its public half has in the bucket.
+def published(bucket: Bucket, keys: Sequence[SigningKey]) -> tuple[SigningKey, ...]:
+    """Return signing keys under the names that their public halves have in the bucket.
 
-    So nobody has to say again whose repository it is. Raises SigningError where the bucket does not have it.
+    So nobody has to say again whose repository it is. While keys are rotated, one that is not there yet comes to lie
+    beside the other, by the name that it carries. Raises SigningError where the bucket has none of them.
     """
-    for each in published_keys(bucket):
-        if each.pem.split() == key.public_pem.split():
-            return dataclasses.replace(key, name=each.name)
-    raise SigningError(
-        f"the signing key is none of those that {bucket.location} has the public half of",
-        hint="is it the right key, and the right --bucket and --prefix? what a bucket's indexes are signed with, "
-        "`pakman push` has put into its folder keys",
+    there = {each.pem: each.name for each in published_keys(bucket)}
+    found = [replace(key, name=there.get(key.public_pem, key.name)) for key in keys]
+    unknown = [key for key in found if key.public_pem not in there]
+    if len(unknown) == len(keys) or any(key.name == UNNAMED for key in unknown):
+        raise SigningError(
+            f"the signing key is none of those that {bucket.location} has the public half of",
+            hint="is it the right key, and the right --bucket and --prefix? what a bucket's indexes are signed with, "
+            "`pakman push` has put into its folder keys",
+        )
+    for key in unknown:
+        _publish(bucket, key)
+    return tuple(found)
+
+
+def _publish(bucket: Bucket, key: SigningKey) -> None:
+    place = bucket.location.key("keys", key.name)
+    stored = bucket.swap(
+        place, key.public_pem, over=None, content_type="text/plain; charset=utf-8", cache_control=FOR_EVER
     )
+    held = None if stored is not None else bucket.read(place, _MOST_OF_A_KEY)
+    if held is not None and held.body != key.public_pem:
+        raise SigningError(
+            f"{place} in {bucket.location} is another key: nothing was overwritten",
+            hint="machines know a key by its name: `pakman keygen --rotate` makes one under a name of its own",
+        )

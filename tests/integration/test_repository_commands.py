@@ -361,12 +361,16 @@ def test_both_keys_sign_while_they_are_rotated(
 ) -> None:
     filled(store, tmp_path, ["1.0.0-r0", "1.1.0-r0"])
     new = key_called("acme-notes-2.rsa.pub")
-    monkeypatch.setenv("PAKMAN_PREVIOUS_SIGNING_KEY", pem(key_called(KEY)).decode())
     monkeypatch.setenv("PAKMAN_SIGNING_KEY", f"Key-Name: {new.name}\n{pem(new).decode()}")
     code, _, err = run("rollback", "stable")
     assert (code, "the signing key is none of those that" in err) == (5, True)
-    store.put(f"keys/{new.name}", new.public_pem)
+    monkeypatch.setenv("PAKMAN_PREVIOUS_SIGNING_KEY", pem(key_called(KEY)).decode())
+    store.put(f"keys/{new.name}", key_called("acme-shop.rsa.pub").public_pem)
+    code, _, err = run("rollback", "stable")
+    assert (code, f"keys/{new.name} in s3://care/{store.location.prefix} is another key" in err) == (5, True)
+    store.remove(f"keys/{new.name}")
     assert run("rollback", "stable")[0] == 0
+    assert store.objects()[f"keys/{new.name}"] == new.public_pem
     index = parse_index(BytesIO(store.objects()[f"channels/stable/{ARCH}/APKINDEX.tar.gz"]), "index")
     assert [each.key_name for each in index.signatures] == [new.name, KEY]
     assert run("verify")[0] == 0
@@ -465,14 +469,22 @@ def test_what_is_pushed_again_stays(store: Store, channel: Channel, tmp_path: Pa
     assert pruned(channel, keep=2).deleted == entries("1.1.0")
     adding.add(channel, wanted, "notes")
     assert packages(store) == indexed(channel) == of("1.0.0", "1.1.0")
-    # One that saw no tombstone leaves it behind, and it tells nothing.
+    # One that may not delete leaves tombstones behind, and they tell nothing.
+    roll_back(channel, None)
     for name in entries("1.1.0"):
-        tombstones.bury(channel, name)
         tombstones.revive(channel, [name])
         tombstones.bury(channel, name)
         held = channel.bucket.read(channel.key("pruned", *name.split("/")), 100)
         assert held is not None
         assert held.body.startswith(b"pruned ")
+
+    def forbid(request: Request) -> Answer | None:
+        return s3_error(403, "AccessDenied") if request.method == "DELETE" else None
+
+    with proxy(store.server.endpoint, before=forbid) as endpoint:
+        bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
+        adding.add(Channel(bucket, "stable", channel.keys), wanted, "notes")
+    assert sorted(tombs(store)) == list(entries("1.1.0"))
     assert pruned(channel, keep=2).deleted == ()
     assert tombs(store) == []
     assert not verify(channel).problems
