@@ -21,10 +21,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from pakman import cli
-from pakman.apk.index import parse_index, signed
+from pakman.apk.index import Stanza, parse_index, signed
 from pakman.bucket import Bucket, Location
 from pakman.bucket.content import md5
 from pakman.channels import Channel, adding, file_name, tombstones
+from pakman.channels.contents import names, published_keys
 from pakman.channels.pruning import Pruned, Rule, prune
 from pakman.channels.rolling_back import roll_back
 from pakman.channels.tombstones import Times
@@ -178,6 +179,7 @@ def test_all_that_is_wrong_with_a_channel_is_said_at_once(store: Store, run: Run
     store.put(f"{top}/notes-0.9.0-r0.apk", b"of a push that was killed")
     sums = before["channels/stable/SHA256SUMS"].decode().splitlines()
     kept = [line for line in sums if not line.endswith("notes-openrc-1.0.0-r0.apk")]
+    kept[0] = f"{'0' * 64}  {kept[0][66:]}"
     store.put("channels/stable/SHA256SUMS", "".join(f"{line}\n" for line in kept).encode())
     store.put(f"channels/stable/latest/{ARCH}/notes.apk", before[f"{top}/notes-1.2.0-r0.apk"])
     store.remove(f"channels/stable/latest/{OTHER}/notes-openrc.apk")
@@ -186,7 +188,7 @@ def test_all_that_is_wrong_with_a_channel_is_said_at_once(store: Store, run: Run
 
     code, out, err = run("verify")
     assert code == 6
-    assert "11 problems in stable" in err
+    assert "12 problems in stable" in err
     said = [line.strip() for line in out.splitlines()[1:]]
     for line in (
         f"{ARCH}/notes-1.0.0-r0.apk is named by the index, but is not in the bucket",
@@ -197,6 +199,7 @@ def test_all_that_is_wrong_with_a_channel_is_said_at_once(store: Store, run: Run
         f"latest/{OTHER}/notes-openrc.apk is not there; it should be a copy of {OTHER}/notes-openrc-1.3.0-r0.apk",
         f"latest/{OTHER}/shop.apk is of a package that the index does not have",
         "install.sh is not there",
+        f"SHA256SUMS has another SHA-256 for {kept[0][66:]} than the package has, which is {sums[0][:64]}",
         f"{ARCH}/notes-0.9.0-r0.apk is named by no index: `pakman repository prune` takes it",
     ):
         assert said.count(line) == 1, (line, out)
@@ -205,7 +208,7 @@ def test_all_that_is_wrong_with_a_channel_is_said_at_once(store: Store, run: Run
     code, out, _ = run("verify", "--format", "json")
     assert code == 6
     (verdict,) = json.loads(out)
-    assert len(verdict["problems"]) == 11
+    assert len(verdict["problems"]) == 12
     assert verdict["unnamed"] == [f"{ARCH}/notes-0.9.0-r0.apk"]
 
 
@@ -227,6 +230,33 @@ def test_another_key_s_index_and_packages_are_problems(store: Store, run: Run, t
     assert f"{ARCH}/notes-1.0.0-r0.apk is signed by acme-notes.rsa.pub, which is none of the keys" in out
     code, _, err = run("verify", "--key", str(tmp_path / "none.pub"))
     assert (code, "none.pub cannot be read" in err) == (5, True)
+
+
+def test_what_goes_while_it_is_verified_and_what_an_index_has_twice_are_problems(
+    store: Store, channel: Channel, tmp_path: Path
+) -> None:
+    filled(store, tmp_path, ["1.0.0-r0"])
+    live = channel.index(ARCH)
+    assert live is not None
+    stanza = next(each for each in live.stanzas if each.name == "notes")
+    twin = Stanza(stanza.text.replace(stanza.checksum, f"Q1{'A' * 27}="))
+    store.put(f"channels/stable/{ARCH}/APKINDEX.tar.gz", signed([*live.stanzas, twin], channel.keys, "stable"))
+    store.remove("channels/stable/SHA256SUMS")
+
+    def remove(request: Request) -> None:
+        if request.method == "GET" and request.path.endswith("/notes-openrc-1.0.0-r0.apk"):
+            store.remove(f"channels/stable/{ARCH}/notes-openrc-1.0.0-r0.apk")
+
+    with proxy(store.server.endpoint, before=remove) as endpoint:
+        bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
+        found = verify(Channel(bucket, "stable", channel.keys)).problems
+    twice, once = f"{ARCH}/notes-1.0.0-r0.apk", f"{ARCH}/notes-openrc-1.0.0-r0.apk"
+    assert [(each.object, each.problem.partition(":")[0]) for each in found] == [
+        ("SHA256SUMS", "is not there, or empty"),
+        (twice, "is another build than its index names"),
+        (twice, "is in the index 2 times"),
+        (once, "has gone from the bucket, but the index names it"),
+    ]
 
 
 def test_the_newest_version_joins_another_channel(store: Store, run: Run, tmp_path: Path) -> None:
@@ -354,6 +384,55 @@ def test_a_rollback_whose_answer_is_lost_is_one(store: Store, channel: Channel, 
     assert done.removed == entries("1.1.0")
     assert sorted(tombs(store)) == list(entries("1.1.0"))
     assert not verify(channel).problems
+
+
+def test_an_empty_channel_is_told_so(store: Store, run: Run) -> None:
+    store.put(f"channels/stable/{ARCH}/APKINDEX.tar.gz", signed([], [key_called(KEY)], "stable"))
+    assert run("list")[:2] == (0, f"stable in {store.location}: there are no packages yet\n")
+    assert run("verify")[:2] == (0, "stable: 0 packages, 0 B read: all is well\n")
+    for words, message in {
+        "rollback stable": "channel stable has no packages to go back to",
+        "rollback stable --to 1.0": "it has none at all: push into it first",
+        "promote stable edge": "channel stable has no packages to promote",
+    }.items():
+        code, _, err = run(*words.split())
+        assert (code, message in err) == (6, True), err
+
+
+def test_of_several_applications_those_go_back_that_have_the_version(store: Store, run: Run, tmp_path: Path) -> None:
+    filled(store, tmp_path, ["1.0.0-r0", "1.1.0-r0"])
+    shop = [signed_repository(tmp_path / "shop" / each, each, arch=ARCH, names=("shop",)) for each in ("2-r0", "3-r0")]
+    adding.add(store.channel(), {ARCH: [each for one in shop for each in adding.built([one])[ARCH]]}, "shop")
+    code, _, err = run("rollback", "stable")
+    assert (code, "channel stable has several applications: notes, shop" in err) == (6, True)
+    code, out, _ = run("rollback", "stable", "--to", "1.0.0")
+    assert code == 0
+    assert out.splitlines()[-1] == "  apk upgrade -U --available notes"
+    assert set(store.versions()) == {*of("1.0.0"), "shop-2-r0", "shop-3-r0"}
+
+
+def test_credentials_that_may_not_list_are_told_so(store: Store, channel: Channel, tmp_path: Path) -> None:
+    filled(store, tmp_path, ["1.0.0-r0"])
+
+    def forbid(request: Request) -> Answer | None:
+        return s3_error(403, "AccessDenied") if "list-type=2" in request.path else None
+
+    with proxy(store.server.endpoint, before=forbid) as endpoint:
+        bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
+        for ask in (names, published_keys, lambda _: verify(Channel(bucket, "stable", channel.keys))):
+            with pytest.raises(BucketError, match="the credentials may not list what is in s3://care/"):
+                ask(bucket)
+
+
+def test_a_server_that_does_not_say_what_time_it_is_is_told_so(store: Store) -> None:
+    def forget(_: Request, answer: Answer) -> Answer:
+        answer.headers.pop("Date", None)
+        return answer
+
+    with proxy(store.server.endpoint, after=forget) as endpoint:
+        bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
+        with pytest.raises(BucketError, match="does not say what time it is: its answer has no Date"):
+            bucket.now()
 
 
 def test_both_keys_sign_while_they_are_rotated(
