@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from pakman import flag_groups
-from pakman.parsers import CommandParser, Help, Parser
+from pakman.parsers import CommandParser, Commands, Help, Parser, add_command
 
 _DESCRIPTION = """\
 One instellar.yml becomes signed Alpine packages in a bucket that apk reads as
@@ -33,21 +33,8 @@ exit codes:
 `pakman COMMAND --help` says more about each command.
 """
 
-_KEY_VARIABLE = """\
-  PAKMAN_SIGNING_KEY      the private key's text (PEM), instead of --signing-key
-  PAKMAN_PREVIOUS_SIGNING_KEY
-                          the same, instead of --previous-signing-key
-"""
-
 _NOTIFY_VARIABLE = """\
   PAKMAN_NOTIFY_SECRET    what --notify-url's receiver checks signatures with
-"""
-
-_BUCKET_VARIABLES = """\
-  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
-                          the bucket's credentials; not flags, which others see
-  AWS_REGION, AWS_ENDPOINT_URL
-                          used where --region and --endpoint-url are not given
 """
 
 _DEPLOYMENT_VARIABLES = """\
@@ -73,7 +60,7 @@ def parser(first: str = "") -> argparse.ArgumentParser:
     commands = top.add_subparsers(
         prog="pakman", dest="command", metavar="COMMAND", title="commands", parser_class=CommandParser
     )
-    known: dict[str, Callable[[_Commands], None]] = {
+    known: dict[str, Callable[[Commands], None]] = {
         "validate": _validate,
         "generate": _generate,
         "build": _build,
@@ -93,22 +80,8 @@ def parser(first: str = "") -> argparse.ArgumentParser:
     return top
 
 
-_Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"
-
-
-def _command(commands: _Commands, name: str, summary: str, text: str, epilog: str = "") -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name,
-        help=summary,
-        description=text,
-        epilog=epilog,
-        formatter_class=Help,
-        allow_abbrev=False,
-    )
-
-
-def _validate(commands: _Commands) -> None:
-    command = _command(
+def _validate(commands: Commands) -> None:
+    command = add_command(
         commands,
         "validate",
         "check instellar.yml and report every problem at once",
@@ -132,8 +105,8 @@ def _validate(commands: _Commands) -> None:
     flag_groups.everywhere(command)
 
 
-def _generate(commands: _Commands) -> None:
-    command = _command(
+def _generate(commands: Commands) -> None:
+    command = add_command(
         commands,
         "generate",
         "write the APKBUILD and the service files",
@@ -147,8 +120,8 @@ def _generate(commands: _Commands) -> None:
     flag_groups.everywhere(command)
 
 
-def _build(commands: _Commands) -> None:
-    command = _command(
+def _build(commands: Commands) -> None:
+    command = add_command(
         commands,
         "build",
         "build, sign and index the packages for this machine's architecture",
@@ -159,7 +132,7 @@ def _build(commands: _Commands) -> None:
         "  DIR/<arch>/packages.json   the same for other programs\n"
         "  DIR/OWNER-NAME.rsa.pub     the key that machines have to trust\n"
         "What an earlier build left there is replaced; nothing else in DIR is touched.",
-        f"environment:\n{_KEY_VARIABLE}",
+        f"environment:\n{flag_groups.KEY_VARIABLES}",
     )
     flag_groups.manifest_file(command)
     command.add_argument(
@@ -173,8 +146,8 @@ def _build(commands: _Commands) -> None:
     flag_groups.everywhere(command)
 
 
-def _test(commands: _Commands) -> None:
-    command = _command(
+def _test(commands: Commands) -> None:
+    command = add_command(
         commands,
         "test",
         "install, start, upgrade and remove the packages in a clean Alpine root",
@@ -208,8 +181,8 @@ def _test(commands: _Commands) -> None:
     flag_groups.everywhere(command)
 
 
-def _push(commands: _Commands) -> None:
-    command = _command(
+def _push(commands: Commands) -> None:
+    command = add_command(
         commands,
         "push",
         "ship a built repository to a bucket, index last",
@@ -218,7 +191,7 @@ def _push(commands: _Commands) -> None:
         "bytes is skipped; what is there with other bytes is never overwritten. With\n"
         "--channel they also join a repository that keeps one address and grows: many\n"
         "may push into it at the same time.",
-        f"environment:\n{_KEY_VARIABLE}{_BUCKET_VARIABLES}",
+        f"environment:\n{flag_groups.KEY_VARIABLES}{flag_groups.BUCKET_VARIABLES}",
     )
     command.add_argument("directory", metavar="DIR", type=Path, help="the repository that `pakman build` made")
     flag_groups.bucket(command, required=True, has_channel=True)
@@ -229,8 +202,8 @@ def _push(commands: _Commands) -> None:
     flag_groups.everywhere(command)
 
 
-def _release(commands: _Commands) -> None:
-    command = _command(
+def _release(commands: Commands) -> None:
+    command = add_command(
         commands,
         "release",
         "make one release of what was pushed of a commit for all architectures",
@@ -240,7 +213,7 @@ def _release(commands: _Commands) -> None:
         "an architecture is missing, nothing is stored (exit 6). Made again, a release\n"
         "changes nothing; one that was killed is finished. With --notify-url somebody is\n"
         "told: release.json by POST, signed, until it is taken (exit 7 where it is not).",
-        f"environment:\n{_NOTIFY_VARIABLE}{_KEY_VARIABLE}{_BUCKET_VARIABLES}",
+        f"environment:\n{_NOTIFY_VARIABLE}{flag_groups.KEY_VARIABLES}{flag_groups.BUCKET_VARIABLES}",
     )
     command.add_argument(
         "--expect",
@@ -264,8 +237,8 @@ def _release(commands: _Commands) -> None:
     flag_groups.everywhere(command)
 
 
-def _deploy(commands: _Commands) -> None:
-    command = _command(
+def _deploy(commands: Commands) -> None:
+    command = add_command(
         commands,
         "deploy",
         "tell the deployment service of a commit that was pushed",
@@ -273,7 +246,7 @@ def _deploy(commands: _Commands) -> None:
         "architectures, and tell the deployment service (Instellar, OpsMaru) to run it,\n"
         "with the manifest's kits, sizes, plans and page. Of a commit that the service\n"
         "knows already nothing is shipped: the archive that it has is deployed again.",
-        f"environment:\n{_DEPLOYMENT_VARIABLES}{_BUCKET_VARIABLES}",
+        f"environment:\n{_DEPLOYMENT_VARIABLES}{flag_groups.BUCKET_VARIABLES}",
     )
     flag_groups.manifest_file(command)
     command.add_argument("--project", metavar="OWNER/NAME", help=flag_groups.PROJECT)
@@ -291,8 +264,8 @@ def _deploy(commands: _Commands) -> None:
     flag_groups.everywhere(command)
 
 
-def _run(commands: _Commands) -> None:
-    command = _command(
+def _run(commands: Commands) -> None:
+    command = add_command(
         commands,
         "run",
         "all of it in order: validate, generate, build, test, push, deploy",
@@ -302,7 +275,7 @@ def _run(commands: _Commands) -> None:
         "upgrades from. With the two tokens of a deployment service it ends with `pakman\n"
         "deploy`, and without --bucket the packages go into the service's own. Writes\n"
         "step outputs and a summary where GITHUB_OUTPUT and GITHUB_STEP_SUMMARY are set.",
-        f"environment:\n{_KEY_VARIABLE}{_BUCKET_VARIABLES}{_DEPLOYMENT_VARIABLES}",
+        f"environment:\n{flag_groups.KEY_VARIABLES}{flag_groups.BUCKET_VARIABLES}{_DEPLOYMENT_VARIABLES}",
     )
     flag_groups.manifest_file(command)
     command.add_argument(
@@ -320,8 +293,8 @@ def _run(commands: _Commands) -> None:
     flag_groups.everywhere(command)
 
 
-def _inspect(commands: _Commands) -> None:
-    command = _command(
+def _inspect(commands: Commands) -> None:
+    command = add_command(
         commands,
         "inspect",
         "show a package: metadata, files, scripts, and who signed it",
@@ -333,8 +306,8 @@ def _inspect(commands: _Commands) -> None:
     command.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
 
 
-def _keygen(commands: _Commands) -> None:
-    command = _command(
+def _keygen(commands: Commands) -> None:
+    command = add_command(
         commands,
         "keygen",
         "make a signing key",
@@ -350,145 +323,16 @@ def _keygen(commands: _Commands) -> None:
     command.add_argument("--rotate", action="store_true", help="make the key that follows, and say what to do with it")
 
 
-def _stack(commands: _Commands) -> None:
-    command = _command(
-        commands,
-        "stack",
-        "list, inspect or suggest the Alpine versions to build for",
-        "What can stand as `stack` in the manifest, and what a build would use for it.",
-    )
-    actions = command.add_subparsers(
-        prog="pakman stack", dest="action", metavar="ACTION", title="actions", parser_class=CommandParser, required=True
-    )
-    listing = _command(
-        actions,
-        "list",
-        "the stacks, when each one ends, and which is taken by default",
-        "List Alpine's versions and the stacks that .pakman.toml names, oldest first. `*`\n"
-        "marks the one that a manifest without `stack` is built for.",
-    )
-    listing.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
-    inspect = _command(
-        actions,
-        "inspect",
-        "what a build for a stack would use, in which order, and who says so",
-        "Show which images and package repositories are tried for a stack, in their\n"
-        "order, and what named each: a flag, .pakman.toml or pakman itself. With --bucket\n"
-        "one with the bucket's own provider comes first among its like.",
-    )
-    inspect.add_argument("stack", metavar="STACK", help="e.g. alpine/3.24, 3.24, v3.24, or one of .pakman.toml's")
-    flag_groups.mirrors_and_images(inspect)
-    inspect.add_argument("--bucket", metavar="s3://NAME[/PREFIX]", help="where the packages will go")
-    inspect.add_argument("--endpoint-url", metavar="URL", help=flag_groups.ENDPOINT)
-    inspect.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
-    _command(
-        actions,
-        "suggest",
-        "which stack to take, and why",
-        "Name the stack to take, say until when it is supported, and what the manifest\nin this folder says today.",
-    )
+def _stack(commands: Commands) -> None:
+    from pakman import nested_arguments
+
+    nested_arguments.stack(commands)
 
 
-def _repository(commands: _Commands) -> None:
-    command = _command(
-        commands,
-        "repository",
-        "look after the channels of a bucket: list, verify, promote, roll back, prune",
-        "What `pakman push --channel` made, and what a person or a schedule does to it.",
-    )
-    actions = command.add_subparsers(
-        prog="pakman repository",
-        dest="action",
-        metavar="ACTION",
-        title="actions",
-        parser_class=CommandParser,
-        required=True,
-    )
-    listing = _command(
-        actions,
-        "list",
-        "the packages in each channel",
-        "List what each index names: architecture, package, version, size, and when the\n"
-        "index changed. `*` marks the newest versions, which are what `apk add` takes.",
-        f"environment:\n{_BUCKET_VARIABLES}",
-    )
-    listing.add_argument("channel", metavar="CHANNEL", nargs="?", help="the channel (default: all)")
-    flag_groups.place(listing)
-    verify = _command(
-        actions,
-        "verify",
-        "read all that a channel has, and say everything that is wrong with it",
-        "Read every index, its signature and every package that it names: size,\n"
-        "checksums, files, signature. SHA256SUMS and the copies of the newest versions\n"
-        "have to agree. Exit 6 where something is wrong; all of it is said. A package\n"
-        "that no index names is not wrong: `pakman repository prune` takes it.",
-        f"environment:\n{_BUCKET_VARIABLES}",
-    )
-    verify.add_argument("channel", metavar="CHANNEL", nargs="?", help="the channel (default: all)")
-    verify.add_argument(
-        "--key",
-        metavar="FILE",
-        type=Path,
-        action="append",
-        default=[],
-        help="a public key that may have signed it; repeatable (default: those in the bucket's folder keys)",
-    )
-    flag_groups.place(verify)
-    promote = _command(
-        actions,
-        "promote",
-        "let the newest version in one channel join another one",
-        "Let a version, with all its packages for all architectures, join another channel\n"
-        "as it is: nothing is built anew. Each package is compared with what the index\n"
-        "says first. Run again, it changes nothing.",
-        f"environment:\n{_KEY_VARIABLE}{_BUCKET_VARIABLES}",
-    )
-    promote.add_argument("source", metavar="FROM", help="the channel that has it")
-    promote.add_argument("target", metavar="TO", help="the channel that it joins")
-    promote.add_argument(
-        "--package-version", metavar="VERSION", help="which one, e.g. 1.2.3 or 1.2.3-r4 (default: the newest)"
-    )
-    flag_groups.channel_key(promote)
-    flag_groups.place(promote, has_public_url=True)
-    rollback = _command(
-        actions,
-        "rollback",
-        "take the newest version out of a channel",
-        "Take all that is newer than a version out of the index of every architecture,\n"
-        "and say what a machine has to do that has it already. The packages stay in the\n"
-        "bucket until `pakman repository prune` deletes them.",
-        f"environment:\n{_KEY_VARIABLE}{_BUCKET_VARIABLES}",
-    )
-    rollback.add_argument("channel", metavar="CHANNEL", help="the channel")
-    rollback.add_argument(
-        "--to",
-        metavar="VERSION",
-        help="what to go back to, e.g. 1.2.3 or 1.2.3-r4 (default: the version before the newest)",
-    )
-    flag_groups.channel_key(rollback)
-    flag_groups.place(rollback)
-    prune = _command(
-        actions,
-        "prune",
-        "take old versions out of a channel, and delete what no machine needs any more",
-        "Take versions out of the index that are neither among the newest N of their\n"
-        "application nor younger than D. apk goes by an index for up to four hours: what\n"
-        "left the index is deleted by a prune that runs later than that, so run it daily.\n"
-        "Safe while others push, and finished by the next one where it is killed.",
-        f"environment:\n{_KEY_VARIABLE}{_BUCKET_VARIABLES}",
-    )
-    prune.add_argument("channel", metavar="CHANNEL", help="the channel")
-    prune.add_argument("--keep", metavar="N", help="how many versions stay at least (default: 1)")
-    prune.add_argument(
-        "--older-than", metavar="D", help="keep what is younger than that as well, e.g. 30d or 12h (default: nothing)"
-    )
-    prune.add_argument("--dry-run", action="store_true", help="change nothing, and say what would go")
-    flag_groups.channel_key(prune)
-    flag_groups.place(prune)
-    for each in (listing, verify, promote, rollback, prune):
-        each.add_argument(
-            "--format", choices=("text", "json"), default="text", help="json: print it as JSON (default: text)"
-        )
+def _repository(commands: Commands) -> None:
+    from pakman import nested_arguments
+
+    nested_arguments.repository(commands)
 
 
 def flags(command: str) -> dict[str, bool]:

@@ -8,6 +8,19 @@ from pathlib import Path
 ENDPOINT = "the S3 server, where it is not AWS (default: AWS_ENDPOINT_URL)"
 PROJECT = "whose repository this is (default: GITHUB_REPOSITORY, else git's remote origin, else local/FOLDER)"
 
+KEY_VARIABLES = """\
+  PAKMAN_SIGNING_KEY      the private key's text (PEM), instead of --signing-key
+  PAKMAN_PREVIOUS_SIGNING_KEY
+                          the same, instead of --previous-signing-key
+"""
+
+BUCKET_VARIABLES = """\
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
+                          the bucket's credentials; not flags, which others see
+  AWS_REGION, AWS_ENDPOINT_URL
+                          used where --region and --endpoint-url are not given
+"""
+
 
 def manifest_file(command: argparse.ArgumentParser) -> None:
     """Add the manifest, as the one argument without a flag."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,3 +45,19 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=80)
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"
+"""What `add_subparsers` returns."""
+
+
+def add_command(commands: Commands, name: str, summary: str, text: str, epilog: str = "") -> CommandParser:
+    """Add a command: a summary for the list of all, a text and an epilog for its own --help."""
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=text,
+        epilog=epilog,
+        formatter_class=Help,
+        allow_abbrev=False,
+    )

@@ -13,8 +13,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pakman", "errors", "version", "stack", "names"),
     (
         "problems", "pem", "validation", "manifest", "project", "repository", "templating", "service", "recipe", "apk",
-        "arguments", "flag_groups", "parsers", "references", "refusals", "settings", "settings_file", "mirrors",
-        "install_script",
+        "arguments", "flag_groups", "nested_arguments", "parsers", "references", "refusals", "settings",
+        "settings_file", "mirrors", "install_script",
     ),
     (
         "command", "git", "detection", "scratch", "github", "inputs", "event", "trace", "signing", "snapshot",
