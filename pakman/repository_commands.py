@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pakman import commands, key_commands, shipping
 from pakman.errors import BucketError, SigningError, UsageError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what a command does not need is not imported for it: start-
     from pakman.channels import Channel
     from pakman.channels.pruning import Pruned, Rule
     from pakman.channels.verifying import Verdict
+    from pakman.signing import PublicKey
 
 Env = Mapping[str, str]
 
@@ -211,7 +212,7 @@ def _seconds(text: str) -> int:
     return int(found[1]) * _UNITS[found[2]]
 
 
-def _channels(args: argparse.Namespace, bucket: Bucket, trusted: Sequence[Any] = ()) -> list[Channel]:
+def _channels(args: argparse.Namespace, bucket: Bucket, trusted: Sequence[PublicKey] = ()) -> list[Channel]:
     """Return the channels that are to be looked at, which need no private key."""
     from pakman.channels import Channel, contents, refuse_name
 
