@@ -7,7 +7,6 @@ architecture: the service has the key from whoever registered the package there.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import uuid
 import zipfile
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from pakman import scratch as directories
 from pakman.bucket import Bucket, Content, Location, Stored, content
 from pakman.errors import BucketError, DeploymentError
 from pakman.names import ARCHITECTURES
@@ -160,15 +160,15 @@ def store(bucket: Bucket, archive: Archive) -> bool:
 def scratch() -> Iterator[Path]:
     """Yield a folder for packages and archives that is gone afterwards. Raises DeploymentError where there is none."""
     try:
-        folder = Path(tempfile.mkdtemp(prefix="pakman-archive-"))
+        made = directories.make(Path(tempfile.gettempdir()), "pakman-archive-")
     except OSError as error:
         raise DeploymentError(
             f"there is no room for the archive: {error.strerror}", hint="name a folder that has some in TMPDIR"
         ) from error
     try:
-        yield folder
+        yield made.path
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        made.remove()
 
 
 def _write(wanted: tuple[Entry, ...], file: Path, fetch: Fetch, on_progress: Callable[[str, int, int], None]) -> None:

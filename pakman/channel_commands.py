@@ -22,6 +22,16 @@ if TYPE_CHECKING:  # what a command does not need is not imported for it: start-
 Env = Mapping[str, str]
 
 
+def leave_out(args: argparse.Namespace, env: Env, progress: Progress, results: Results) -> None:
+    """Forget --channel where a change is only proposed: machines upgrade to what joins a channel."""
+    from pakman import event
+
+    if args.channel is not None and event.is_proposal(env):
+        results.skipped = f"nothing joins channel {args.channel}: a change that is only proposed is for no machine yet"
+        progress.notice(results.skipped)
+        args.channel = None
+
+
 def refuse_before_building(args: argparse.Namespace, bucket: Bucket | None) -> None:
     """Raise UsageError for a channel that can be none, BucketError where the bucket can have no channels."""
     if args.channel is None:

@@ -26,6 +26,12 @@ def without_secrets(env: Mapping[str, str]) -> str:
     return "GitHub gives a pull request from a fork no secrets"
 
 
+def is_proposal(env: Mapping[str, str]) -> bool:
+    """Say whether the job runs for a change that is only proposed: a pull request, or one in a merge queue."""
+    event = env.get("GITHUB_EVENT_NAME", "")
+    return event.startswith("pull_request") or event == "merge_group"
+
+
 def _payload(env: Mapping[str, str]) -> dict[str, Any]:
     try:
         found = json.loads(Path(env.get("GITHUB_EVENT_PATH", "")).read_bytes())

@@ -265,8 +265,8 @@ def _missing(
 _REFUSALS = {
     "package": "a commit's packages never change, and what is not committed, or another version of pakman, makes "
     "others of it: push a new commit, or remove the objects of this one first",
-    "manifest": "this commit was pushed before by another version of pakman, or packed by another builder: push a new "
-    "commit, or remove the objects of this one first",
+    "manifest": "this commit was pushed before with another version, release, stack, key, builder or pakman (a tag and "
+    "a branch, say, or the workflow's next run): push a new commit, or remove the objects of this one first",
     "index": "this commit was pushed before with another version, release or key: push a new commit, "
     "or remove the objects of this one first",
     "key": "machines trust a key by its name. Sign with the key that was used before: the private half of this file. "

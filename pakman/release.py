@@ -201,8 +201,8 @@ def _is_there(bucket: Bucket, path: str, body: bytes) -> bool:
         return held is not None
     raise BucketError(
         f"{path} is in {bucket.location} already, with {_difference(held.body, body)}: nothing was changed",
-        hint="a commit is released once: push another one; `pakman repository promote` brings it into another channel; "
-        "to release it otherwise, remove that file first",
+        hint="a commit is released once: push another one. `pakman push --channel NAME` lets its packages join a "
+        "channel, and `pakman repository promote` another one; to release it otherwise, remove that file first",
     )
 
 

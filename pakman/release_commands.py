@@ -46,6 +46,7 @@ def release(args: argparse.Namespace, env: Env) -> int:
         results.skipped = f"nothing was released: {why}"
         progress.notice(results.skipped)
         return 0
+    channel_commands.leave_out(args, env, progress, results)
     hook = _hook(args, env, progress)
     owner, name = detection.owner_and_name(Path.cwd(), env, project=args.project)
     commit = Commit(owner, slug(name), deploy_commands.sha(args, env, Path.cwd()))

@@ -62,13 +62,17 @@ def _verify(args: argparse.Namespace, env: Env) -> None:
     verdicts = []
     with closing(shipping.bucket_for(args, env)) as bucket:
         channels = _channels(args, bucket, trusted)
+        if not channels:
+            # Who lets a schedule look after a channel wants to hear of a typing error.
+            raise BucketError(
+                f"{bucket.location} has no channels: there is nothing to verify",
+                hint="look at the bucket's name and prefix; `pakman push --channel NAME` makes a channel",
+            )
         for channel in channels:
             with progress.phase(f"Verify channel {channel.name} in {bucket.location}"):
                 verdicts.append(verifying.verify(channel, on_progress=progress.bar))
         if args.format == "json":
             _print_json([each.as_json() for each in verdicts])
-        elif not channels:
-            print(_nothing(bucket, channels))
         else:
             print("\n".join(line for each in verdicts for line in _verdict(each)))
     wrong = sum(len(each.problems) for each in verdicts)
@@ -76,7 +80,7 @@ def _verify(args: argparse.Namespace, env: Env) -> None:
         raise BucketError(
             f"{_count(wrong, 'problem')} in {' and '.join(each.channel for each in verdicts if each.problems)}",
             hint="a push that was interrupted is finished by running it again; for all else remove what is wrong, and "
-            "push it again",
+            "push it again" + ("; but first: is it the right --key?" if args.key else ""),
         )
 
 

@@ -37,6 +37,7 @@ def push(args: argparse.Namespace, env: Env) -> int:
         return 0
     if any(each.is_throwaway_key for each in repositories):
         raise _no_key_to_keep()
+    channel_commands.leave_out(args, env, progress, results)
     channel_commands.refuse_before_building(args, None)
     publication, joined = _pushed(args, env, repositories, bucket_for(args, env), progress, results)
     if args.format == "json":
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace, env: Env) -> int:
     results = commands.results_for(args)
     # First all that needs no network: the manifest, the command line, the key.
     reading = commands.valid(args, env, progress)
+    channel_commands.leave_out(args, env, progress, results)
     deployment = deploy_commands.wanted(args, env, results, progress)
     bucket = None
     if args.bucket is not None:

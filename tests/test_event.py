@@ -61,3 +61,11 @@ def test_nor_by_a_payload_that_is_none(tmp_path: Path, text: str) -> None:
     file = tmp_path / "event.json"
     file.write_text(text)
     assert event.without_secrets({"GITHUB_EVENT_NAME": "pull_request", "GITHUB_EVENT_PATH": str(file)}) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "proposed"),
+    [("pull_request", True), ("pull_request_target", True), ("merge_group", True), ("push", False), ("", False)],
+)
+def test_a_change_is_proposed_before_it_is_made(name: str, proposed: bool) -> None:
+    assert event.is_proposal({"GITHUB_EVENT_NAME": name}) == proposed

@@ -172,7 +172,8 @@ def read_trusted(held: Held, where: str, arch: str, trusted: Sequence[PublicKey]
         raise BucketError(
             f"{where} is signed by {signers(index.signatures)}, not by "
             f"{' or '.join(key.name for key in trusted) or 'a key that is known'}: it is left alone",
-            hint="a channel belongs to one project and its key: push with another --channel, or another --prefix",
+            hint="a channel belongs to one project and its key: push with another --channel, or another --prefix; "
+            "or is that the key before this one? Then give it as --previous-signing-key (the input is called so, too)",
         )
     wrong = wrong_field(index.stanzas, arch)
     if wrong is not None:

@@ -103,12 +103,14 @@ def _verdict(
         ]
         if entries and channel.bucket.head(channel.key(INSTALL_FILE)) is None:
             problems.append(Problem(INSTALL_FILE, "is not there"))
+    unread = {each.object.partition("/")[0] for each in unreadable}
+    unnamed = found.packages.keys() - dict(entries).keys()
     return Verdict(
         channel=channel.name,
         packages=len(entries),
         size=sum(found.packages[name].size for name in read),
         problems=tuple(sorted(problems)),
-        unnamed=tuple(sorted(found.packages.keys() - dict(entries).keys())),
+        unnamed=tuple(sorted(name for name in unnamed if name.partition("/")[0] not in unread)),
     )
 
 

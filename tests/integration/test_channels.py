@@ -116,6 +116,18 @@ def test_what_went_where_is_told(store: Store, push: Push, tmp_path: Path) -> No
     }
 
 
+@pytest.mark.parametrize("event", ["pull_request", "merge_group"])
+def test_what_is_only_proposed_joins_no_channel(
+    store: Store, push: Push, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: str
+) -> None:
+    signed_repository(tmp_path / "built", arch=ARCH)
+    monkeypatch.setenv("GITHUB_EVENT_NAME", event)
+    code, out, err = push(tmp_path / "built", "--channel", "stable")
+    assert code == 0
+    assert "nothing joins channel stable" in out + err
+    assert {name.partition("/")[0] for name in store.objects()} == {"deployments", "keys"}
+
+
 def test_another_project_s_channel_is_left_alone(store: Store, push: Push, tmp_path: Path) -> None:
     other = key_called("acme-shop.rsa.pub")
     theirs = signed_repository(tmp_path / "theirs", arch=ARCH, names=("shop",), key=other)
