@@ -28,7 +28,7 @@ OTHER = "aarch64" if ARCH == "x86_64" else "x86_64"
 __all__ = ["push"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client(s3_server: S3Server) -> Any:
     """Another client than ours."""
     client = s3_server.client()

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.s3
 TEXT = {"content_type": "text/plain", "cache_control": "no-cache"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bucket_name(s3_server: S3Server) -> str:
     """A bucket that is there."""
     s3_server.client().create_bucket(Bucket="conditions")

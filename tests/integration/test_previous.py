@@ -97,7 +97,7 @@ def test_servers_that_have_nothing_to_be_believed(served: tuple[Path, str], tmp_
         assert warnings[0].endswith(": the upgrade is tried from the same package, rebuilt as 1.2.3-r3")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client(s3_server: S3Server) -> Any:
     """Another client than ours."""
     client = s3_server.client()

@@ -42,7 +42,7 @@ NAMES = ("notes", "notes-openrc")
 SECRET = "a-long-random-text-0123456789"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client(s3_server: S3Server) -> Any:
     """Another client than ours."""
     client = s3_server.client()

@@ -48,7 +48,7 @@ AT_ONCE = Times(cached=-5)
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client(s3_server: S3Server) -> Any:
     """Another client than ours."""
     client = s3_server.client()
