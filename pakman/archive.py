@@ -136,23 +136,23 @@ def store(bucket: Bucket, archive: Archive) -> bool:
     """Store an archive unless it is there already; return whether it is new. Raises BucketError."""
     key, found = archive.key, archive.content
     there = bucket.head(key)
-    if there is not None and bucket.holds(key, found, there):
-        return False
-    with ThreadPoolExecutor(4) as parts:
-        outcome = bucket.put_new(
-            key,
-            found,
-            content_type="application/zip",
-            cache_control="public, max-age=31536000, immutable",
-            parts=parts,
-        )
+    outcome = "same"
+    if there is None or not bucket.holds(key, found, there):
+        with ThreadPoolExecutor(4) as parts:
+            outcome = bucket.put_new(
+                key,
+                found,
+                content_type="application/zip",
+                cache_control="public, max-age=31536000, immutable",
+                parts=parts,
+            )
     if outcome == "different":
         raise BucketError(
             f"{key} is in {bucket.location} already, with other bytes: nothing was overwritten",
             hint="it is no archive of pakman's: remove it and run this again",
         )
     if found.parts > 1:
-        bucket.abort_left_behind(key, {key})
+        bucket.abort_left_behind(bucket.location.key("archives"), {key})
     return outcome == "stored"
 
 

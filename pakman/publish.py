@@ -115,8 +115,8 @@ def publish(
             uploads = {files.submit(store, item, contents[item]): item for item in chosen}
             uploaded |= {uploads[upload] for upload in as_completed(uploads) if upload.result()}
         all_checked.result()
-        if any(content.parts > 1 for content in contents.values()):
-            bucket.abort_left_behind(path, {item.key for item in objects})
+        if in_parts := {item.key for item, content in contents.items() if content.parts > 1}:
+            bucket.abort_left_behind(path.rpartition("/")[0], in_parts)
     return _publication(bucket, first, path, objects, uploaded)
 
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import boto3
 
+DOMAIN = "s3.example"
+
 
 @dataclass(frozen=True)
 class S3Server:
@@ -67,11 +69,14 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def running_s3_server(folder: Path) -> Iterator[S3Server]:
-    """Start `weed server -s3` on free loopback ports with its state in `folder`; stop it at the end."""
+def running_s3_server(folder: Path, *flags: str) -> Iterator[S3Server]:
+    """Start `weed server -s3` on free loopback ports with its state in `folder` and more `flags`; stop it at the end.
+
+    A bucket may also be named in the host, NAME.s3.example, which is no host anybody knows.
+    """
     # Two runs may pick the same port between the probe and the bind: the loser exits at once and tries others.
     for _ in range(5):
-        server, process, ports = _start(folder)
+        server, process, ports = _start(folder, flags)
         if server is not None:
             break
         _end(process, ports)
@@ -93,7 +98,7 @@ def _end(process: subprocess.Popen[bytes], ports: list[int]) -> None:
             socket_file.unlink(missing_ok=True)
 
 
-def _start(folder: Path) -> tuple[S3Server | None, subprocess.Popen[bytes], list[int]]:
+def _start(folder: Path, flags: tuple[str, ...]) -> tuple[S3Server | None, subprocess.Popen[bytes], list[int]]:
     folder.mkdir(parents=True, exist_ok=True)
     server = S3Server("", "pakman-test-key", "pakman-test-secret-0123456789")
     # 200 volumes below: every bucket takes seven of its own with its first object.
@@ -118,6 +123,7 @@ def _start(folder: Path) -> tuple[S3Server | None, subprocess.Popen[bytes], list
             "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-master.port={master}", f"-volume.port={volume}",
             f"-filer.port={filer}", "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-master.telemetry=false", "-volume.max=200", "-master.volumeSizeLimitMB=256",
+            f"-s3.domainName={DOMAIN}", *flags,
         ],
         stdout=log,
         stderr=subprocess.STDOUT,

@@ -220,6 +220,27 @@ def test_aws_is_asked_for_the_region_where_nobody_says_it(answering: Callable[[A
     assert bucket.url("k") == "https://demo.s3.eu-west-3.amazonaws.com/k"
 
 
+@pytest.mark.parametrize(("code", "status"), [("PermanentRedirect", 301), ("AuthorizationHeaderMalformed", 400)])
+def test_a_bucket_in_another_region_than_was_said_is_not_written_to(
+    answering: Callable[[Answering], None], code: str, status: int
+) -> None:
+    asked = []
+
+    def answer(request: AWSPreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        asked.append(request.url.split("?")[0])
+        if "eu-west-3" in request.url:
+            return 200, {}, EMPTY_LIST
+        body = f"<Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
+        return status, {"x-amz-bucket-region": "eu-west-3"}, body
+
+    answering(answer)
+    # boto3 would find its way; but what we say where the packages are would be wrong.
+    with pytest.raises(BucketError, match="the bucket is in another region") as caught:
+        Bucket(Location("demo"), region="us-east-1", env=KEYS).list("x")
+    assert caught.value.hint == "give the bucket's region: --region eu-west-3"
+    assert asked == ["https://demo.s3.us-east-1.amazonaws.com/"]
+
+
 def test_a_session_token_is_sent(answering: Callable[[Answering], None]) -> None:
     sent = []
 

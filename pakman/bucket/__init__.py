@@ -14,8 +14,9 @@ from typing import IO, Any, Literal
 
 from pakman.bucket import conditional, failures, upload
 from pakman.bucket.conditional import Held
-from pakman.bucket.connection import Access, Addressing, Connection, Patience, access
+from pakman.bucket.connection import Access, Addressing, Connection, access
 from pakman.bucket.content import Content, etag, md5
+from pakman.bucket.lane import Patience
 from pakman.bucket.location import Location, parse, public_address
 from pakman.bucket.upload import Labels
 from pakman.errors import BucketError
@@ -111,6 +112,7 @@ class Bucket:
             if self._opened is None:
                 with failures.told(self._access):
                     self._opened = Connection(self._access)
+                    self._access = self._opened.access
             return self._opened
 
     def close(self) -> None:
@@ -333,8 +335,7 @@ class Bucket:
         with failures.told(self._access, key):
             if content.parts == 1:
                 before_it_shows()
-                sent = upload.whole(connection, self.location.name, key, content, labels)
-                on_bytes(content.size)
+                sent = upload.whole(connection, self.location.name, key, content, labels, on_bytes)
             else:
                 sent = upload.in_parts(
                     connection, self.location.name, key, content, labels, parts, on_bytes, before_it_shows
@@ -365,9 +366,10 @@ class Bucket:
             )
         return "same" if self.holds(key, content, stored) else "different"
 
-    def abort_left_behind(self, prefix: str, keys: Collection[str]) -> None:
-        """End the multipart uploads of these keys below `prefix` that a killed push has left behind.
+    def abort_left_behind(self, folder: str, keys: Collection[str]) -> None:
+        """End the multipart uploads that killed pushes have left behind: of these keys, and old ones below `folder`.
 
-        Only for keys whose objects are there: another push that is still at work on one then finds it there.
+        Only for keys whose objects are there: another push that is still at work on one then finds it there. No push
+        takes a day, so what was begun before that is nobody's any more.
         """
-        upload.abort_left_behind(self._connection(), self.location.name, prefix, keys)
+        upload.abort_left_behind(self._connection(), self.location.name, f"{folder}/", keys)

@@ -58,8 +58,8 @@ def swap(
             Bucket=bucket, Key=key, Body=body, ContentMD5=b64encode(md5(body)).decode(), **labels, **condition
         )
     except ClientError as error:
-        # 404: what should be replaced is gone. 409: another one is at it at this very moment.
-        if failures.status(error) in (409, 412) or failures.code(error) == "NoSuchKey":
+        # 404: what should be replaced is gone. 409, and 429 of R2 and GCS: others are at it at this very moment.
+        if failures.status(error) in (409, 412, 429) or failures.code(error) == "NoSuchKey":
             return None
         raise
     return str(answer["ETag"]).strip('"')

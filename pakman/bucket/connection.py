@@ -1,30 +1,20 @@
-"""How one talks to an S3 server: address, region, credentials, time-outs; boto3's client, and a quick way to store."""
+"""How one talks to an S3 server: address, region, credentials, time-outs; boto3's client."""
 
 from __future__ import annotations
 
+import random
 import re
-import ssl
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from queue import Empty, SimpleQueue
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
+from pakman.bucket.lane import ELSEWHERE, TOO_MANY, Lane, Patience
 from pakman.bucket.location import Location, endpoint
 from pakman.errors import UsageError
 
 Addressing = Literal["auto", "path", "virtual"]
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds to wait for a connection and for each answer, and how often a request is tried in all."""
-
-    connect: float = 10
-    read: float = 60
-    attempts: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +24,18 @@ class Access:
     location: Location
     endpoint: str | None
     region: str | None
-    by_path: bool
-    """Whether the bucket's name comes in the URL's path; else in its host."""
+    addressing: Addressing
     ca_bundle: str | None
     concurrency: int
     patience: Patience
     credentials: Mapping[str, str | None] = field(repr=False)
+
+    @property
+    def by_path(self) -> bool:
+        """Whether the bucket's name comes in the URL's path; else in its host."""
+        # A name with dots in it is no host that a wildcard certificate covers.
+        usual = "path" if self.endpoint or "." in self.location.name else "virtual"
+        return (usual if self.addressing == "auto" else self.addressing) == "path"
 
     @property
     def place(self) -> str:
@@ -59,14 +55,11 @@ def access(
 ) -> Access:
     """Put together what the user said and what the usual AWS variables of `env` say; raises UsageError."""
     given = endpoint_url or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
-    region = _region(region, env)
-    # A name with dots in it is no host that a wildcard certificate covers.
-    usual = "path" if given or "." in location.name else "virtual"
     return Access(
         location=location,
         endpoint=endpoint(given, location.name) if given else None,
-        region=region,
-        by_path=(usual if addressing == "auto" else addressing) == "path",
+        region=_region(region, env),
+        addressing=addressing,
         ca_bundle=env.get("AWS_CA_BUNDLE"),
         concurrency=concurrency,
         patience=patience,
@@ -116,8 +109,10 @@ class Connection:
         import boto3
         import botocore.session
 
-        self._access = access
         profile = botocore.session.Session()
+        if access.endpoint is None and (configured := _configured_endpoint(profile)):
+            access = replace(access, endpoint=endpoint(configured, access.location.name))
+        self.access = access
         session = boto3.Session(botocore_session=profile, **access.credentials)
         region = access.region or profile.get_config_variable("region")
         if region is None and access.endpoint is None:
@@ -131,42 +126,64 @@ class Connection:
     def _client(self, session: Any, region: str) -> Any:
         from botocore.config import Config
 
-        patience = self._access.patience
-        return session.client(
+        patience = self.access.patience
+        client = session.client(
             "s3",
-            endpoint_url=self._access.endpoint,
+            endpoint_url=self.access.endpoint,
             region_name=region,
-            verify=self._access.ca_bundle,
+            verify=self.access.ca_bundle,
             config=Config(
                 connect_timeout=patience.connect,
                 read_timeout=patience.read,
                 retries={"mode": "standard", "total_max_attempts": patience.attempts},
-                max_pool_connections=self._access.concurrency * 2,
+                max_pool_connections=self.access.concurrency * 2,
                 signature_version="s3v4",
                 # The default since 1.36 sends checksums that R2, MinIO, B2 and GCS refuse.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
                 s3={
-                    "addressing_style": "path" if self._access.by_path else "virtual",
+                    "addressing_style": "path" if self.access.by_path else "virtual",
                     "us_east_1_regional_endpoint": "regional",
                 },
             ),
         )
+        client.meta.events.register("needs-retry.s3", partial(self._after_each, region))
+        return client
+
+    def _after_each(self, region: str, response: Any, attempts: int, operation: Any, **_: object) -> float | None:
+        """Return the seconds after which a request is to be tried again that boto3 would not; None for all others.
+
+        R2 and GCS answer 429, under codes of their own, where one key is written more than once in a second. And where
+        AWS has the bucket in another region than was said, boto3 would go there, but our URLs would not.
+        """
+        from botocore.exceptions import ClientError
+
+        if response is None:
+            return None
+        answer, parsed = response
+        if (
+            self.access.endpoint is None
+            and answer.status_code in ELSEWHERE
+            and answer.headers.get("x-amz-bucket-region", region) != region
+        ):
+            raise ClientError(parsed, operation.name)
+        is_too_quick = answer.status_code == TOO_MANY and attempts < self.access.patience.attempts
+        return random.uniform(0, 2.0 ** (attempts - 1)) if is_too_quick else None  # noqa: S311
 
     def _region_of_bucket(self, client: Any) -> str | None:
         """Ask AWS, which says so in the headers of every answer, refusals included."""
         from botocore.exceptions import ClientError
 
         try:
-            answer = client.head_bucket(Bucket=self._access.location.name)
+            answer = client.head_bucket(Bucket=self.access.location.name)
         except ClientError as error:
             answer = error.response
         region = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
         return None if region is None else str(region)
 
     def _base_url(self, server: str) -> str:
-        name = self._access.location.name
-        if self._access.by_path:
+        name = self.access.location.name
+        if self.access.by_path:
             return f"{server}/{name}"
         parts = urlsplit(server)
         return f"{parts.scheme}://{name}.{parts.netloc}{parts.path}"
@@ -176,66 +193,12 @@ class Connection:
 
         if credentials is None or get_environ_proxies(self.base_url):
             return None
-        return Lane(self.base_url, str(self.client.meta.region_name), credentials, ca_bundle, self._access.patience)
+        return Lane(self.base_url, str(self.client.meta.region_name), credentials, ca_bundle, self.access.patience)
 
 
-class Lane:
-    """A PUT without what boto3 does around it, which is four times the work of signing and sending it.
-
-    For the first try only: whatever is not a plain success is asked again through boto3, which knows about the rest.
-    """
-
-    def __init__(self, base_url: str, region: str, credentials: Any, ca_bundle: str | None, patience: Patience) -> None:
-        from botocore.config import Config
-        from botocore.httpsession import get_cert_path
-
-        parts = urlsplit(base_url)
-        self._server = f"{parts.scheme}://{parts.netloc}"
-        self._path = parts.path
-        self._host, self._port = parts.hostname or "", parts.port
-        self._region = region
-        self._credentials = credentials
-        self._patience = patience
-        self._tls = None
-        if parts.scheme == "https":
-            self._tls = ssl.create_default_context(cafile=ca_bundle or get_cert_path(verify=True))
-        self._signing = {sign: Config(s3={"payload_signing_enabled": sign}) for sign in (True, False)}
-        self._idle: SimpleQueue[HTTPConnection] = SimpleQueue()
-
-    def put(self, key: str, body: bytes, headers: Mapping[str, str], *, query: str = "", sign_body: bool) -> str | None:
-        """PUT and return the ETag as the server wrote it; None where the answer is anything but a plain success.
-
-        A body that is not signed (signing is a SHA-256 of it) is guarded by Content-MD5, which is signed.
-        """
-        from botocore.auth import S3SigV4Auth
-        from botocore.awsrequest import AWSRequest
-        from botocore.exceptions import BotoCoreError
-
-        path = f"{self._path}/{quote(key, safe='/~')}{query}"
-        request = AWSRequest("PUT", self._server + path, headers=dict(headers), data=body)
-        request.context["client_config"] = self._signing[sign_body]
-        connection = self._connection()
-        try:
-            S3SigV4Auth(self._credentials.get_frozen_credentials(), "s3", self._region).add_auth(request)
-            connection.request("PUT", path, body, dict(request.headers.items()))
-            answer = connection.getresponse()
-            answer.read()
-        except (HTTPException, OSError, BotoCoreError):
-            connection.close()
-            return None
-        self._idle.put(connection)
-        return answer.getheader("ETag", "") if answer.status == 200 else None
-
-    def close(self) -> None:
-        """Close the connections that are at rest; new ones are made when they are needed."""
-        with suppress(Empty):
-            while True:
-                self._idle.get_nowait().close()
-
-    def _connection(self) -> HTTPConnection:
-        try:
-            return self._idle.get_nowait()
-        except Empty:
-            if self._tls is None:
-                return HTTPConnection(self._host, self._port, timeout=self._patience.read)
-            return HTTPSConnection(self._host, self._port, timeout=self._patience.read, context=self._tls)
+def _configured_endpoint(profile: Any) -> str | None:
+    """Return the address that a profile in ~/.aws/config has for S3, or for everything; boto3 would go there, too."""
+    found = profile.get_scoped_config()
+    services = profile.full_config.get("services", {}).get(found.get("services"), {})
+    address: str | None = services.get("s3", {}).get("endpoint_url") or found.get("endpoint_url")
+    return address

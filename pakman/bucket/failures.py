@@ -86,6 +86,8 @@ _OTHER_CODES = {
     "storage_cap_exceeded": "InsufficientStorage",
 }
 
+_ROLE = "look at AWS_ROLE_ARN, and at what the role's trust policy wants of who takes it: repository, branch, audience"
+
 NOT_S3 = _SENTENCES["NotS3"]
 
 
@@ -123,13 +125,17 @@ def status(error: ClientError) -> int:
 
 def _refused(access: Access, key: str, error: ClientError) -> BucketError:
     said = code(error)
+    if error.operation_name.startswith("Assume"):
+        words = " ".join(error.response.get("Error", {}).get("Message", said).split())
+        return failure(access, "", (f"the role cannot be taken: {words}", _ROLE))
     known = said if said in _SENTENCES else _OTHER_CODES.get(said)
     if said == "500" and not key:
         # So botocore calls an answer of 200 that is not XML. S3 has a code of its own in every 500.
         known = "NotS3"
     if known is None and status(error) == 507:
         known = "InsufficientStorage"
-    if known is None and ((status(error) >= 500 and status(error) != 501) or said in ("SlowDown", "RequestTimeout")):
+    is_failing = (status(error) >= 500 and status(error) != 501) or status(error) == 429
+    if known is None and (is_failing or said in ("SlowDown", "RequestTimeout")):
         known = "ServerError"
     if known is None:
         return failure(access, key, (f"the server refused: {said} ({status(error)})", "the server's log may say more"))

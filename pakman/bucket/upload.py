@@ -8,12 +8,18 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Executor, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
 from pakman.bucket import failures
 from pakman.bucket.connection import Connection
 from pakman.bucket.content import Content, md5
+
+_DAY = 86_400
+"""Seconds."""
+_SECONDS = 2.0
+"""Between two reports on one body, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,32 @@ class Labels:
         }
 
 
+class Meter:
+    """Tells how many bytes of a body have gone: now and then on a slow line, the rest when all of it has arrived."""
+
+    def __init__(self, size: int, on_bytes: Callable[[int], None]) -> None:
+        self._left = size
+        self._untold = 0
+        self._on_bytes = on_bytes
+        self._told_at = time.monotonic()
+
+    def add(self, count: int) -> None:
+        """Count bytes that have gone; it may be for nothing, and they go again."""
+        self._untold += count
+        if time.monotonic() - self._told_at >= _SECONDS and self._untold < self._left:
+            self._tell(self._untold)
+
+    def end(self) -> None:
+        """All of it has arrived."""
+        self._tell(self._left)
+
+    def _tell(self, count: int) -> None:
+        self._left -= count
+        self._untold = 0
+        self._told_at = time.monotonic()
+        self._on_bytes(count)
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
     """An object's ETag as the server wrote it, None where an object was there already; the MD5s of what was sent."""
@@ -51,9 +83,12 @@ class Sent:
     md5s: tuple[bytes, ...]
 
 
-def whole(connection: Connection, bucket: str, key: str, content: Content, labels: Labels) -> Sent:
+def whole(
+    connection: Connection, bucket: str, key: str, content: Content, labels: Labels, on_bytes: Callable[[int], None]
+) -> Sent:
     """Store a file in one PUT. Raises botocore's exceptions, and BucketError where the file has changed."""
     body = content.part(0)
+    meter = Meter(len(body), on_bytes)
     digest = md5(body)
     encoded = b64encode(digest).decode()
     etag = None
@@ -61,7 +96,7 @@ def whole(connection: Connection, bucket: str, key: str, content: Content, label
         headers = {**labels.headers, "Content-MD5": encoded}
         if connection.conditional:
             headers["If-None-Match"] = "*"
-        etag = connection.lane.put(key, body, headers, sign_body=True)
+        etag = connection.lane.put(key, body, headers, sign_body=True, on_sent=meter.add)
     if etag is None:
 
         def put(**condition: str) -> Any:
@@ -70,6 +105,7 @@ def whole(connection: Connection, bucket: str, key: str, content: Content, label
             )
 
         etag = _unless_there(connection, put)
+    meter.end()
     return Sent(etag, (digest,))
 
 
@@ -118,18 +154,27 @@ def in_parts(
 
 
 def abort_left_behind(connection: Connection, bucket: str, prefix: str, keys: Collection[str]) -> None:
-    """End the multipart uploads of these keys below `prefix`, which a killed push has left; free of errors.
-
-    For keys whose objects are there: whoever is still at work on one would find it there already.
-    """
+    """End the multipart uploads of these keys, and those below `prefix` that are older than a day; free of errors."""
     from botocore.exceptions import BotoCoreError, ClientError
 
+    client = connection.client
     # Some servers cannot list uploads, some credentials may not: what is left there costs room and harms nobody.
     with suppress(ClientError, BotoCoreError):
-        for page in connection.client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
-            for upload in page.get("Uploads", ()):
-                if upload["Key"] in keys:
-                    _abort(connection.client, bucket, upload["Key"], upload["UploadId"])
+        # MinIO lists those of one key only, of a prefix none.
+        for listed in (prefix, *keys):
+            for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=listed):
+                now = _clock(page)
+                for upload in page.get("Uploads", ()):
+                    if upload["Key"] in keys or now - upload["Initiated"].timestamp() > _DAY:
+                        _abort(client, bucket, upload["Key"], upload["UploadId"])
+
+
+def _clock(answer: Any) -> float:
+    """Return the seconds since 1970 by the server's clock, which has nothing to do with ours; 0 where it says none."""
+    try:
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
+    except (KeyError, ValueError):
+        return 0
 
 
 def _abort(client: Any, bucket: str, key: str, upload_id: str) -> None:
@@ -150,18 +195,19 @@ def _put_part(
     on_bytes: Callable[[int], None],
 ) -> tuple[str, bytes]:
     body = content.part(number)
+    meter = Meter(len(body), on_bytes)
     digest = md5(body)
     encoded = b64encode(digest).decode()
     etag = None
     if connection.lane is not None:
         query = f"?partNumber={number + 1}&uploadId={quote(upload_id, safe='')}"
-        etag = connection.lane.put(key, body, {"Content-MD5": encoded}, query=query, sign_body=False)
+        etag = connection.lane.put(key, body, {"Content-MD5": encoded}, query=query, sign_body=False, on_sent=meter.add)
     if etag is None:
         answer = connection.client.upload_part(
             Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number + 1, Body=body, ContentMD5=encoded
         )
         etag = str(answer["ETag"])
-    on_bytes(len(body))
+    meter.end()
     return etag, digest
 
 

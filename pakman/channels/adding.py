@@ -136,6 +136,8 @@ def add(
             key: files.submit(_store, channel, key, each, parts, counter) for key, each in _keyed(channel, wanted)
         }
         new = {key for key, each in stored.items() if each.result()}
+        if in_parts := {key for key, each in _keyed(channel, wanted) if _content(each).parts > 1}:
+            channel.bucket.abort_left_behind(channel.path, in_parts)
     _note_sums(channel, wanted)
     for arch, additions in wanted.items():
         channel.edit(arch, partial(_merged, channel, arch, additions))
@@ -202,7 +204,7 @@ def _joined(channel: Channel, wanted: Wanted, new: Collection[str]) -> Joined:
 
 def _store(channel: Channel, key: str, addition: Addition, parts: Executor, counter: Counter) -> bool:
     """Store a package; return whether it is new."""
-    found = content.announced(addition.path, addition.sha256)
+    found = _content(addition)
     there = channel.bucket.head(key)
     if there is not None:
         outcome = "same" if channel.bucket.holds(key, found, there) else "different"
@@ -215,11 +217,13 @@ def _store(channel: Channel, key: str, addition: Addition, parts: Executor, coun
             parts=parts,
             on_bytes=lambda count: counter.add(f"{channel.name}: {file_name(addition.stanza)}", count),
         )
-    if found.parts > 1:
-        channel.bucket.abort_left_behind(key, {key})
     if outcome == "different":
         raise _refusal(channel, key)
     return outcome == "stored"
+
+
+def _content(addition: Addition) -> content.Content:
+    return content.announced(addition.path, addition.sha256)
 
 
 def _merged(

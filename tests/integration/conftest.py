@@ -14,6 +14,7 @@ from pakman.buildroots import rootfs
 from tests import compiler
 from tests.action_image import action_image
 from tests.engine import Engine, NoEngineError, base_image, running_engine
+from tests.openid import OpenIdProvider, running_openid_provider
 from tests.servers import S3Server, running_s3_server
 
 CACHE = Path(__file__).parents[2] / ".cache"
@@ -76,9 +77,17 @@ def alpine_root(alpine_pristine: Path, tmp_path: Path) -> Iterator[AlpineRoot]:
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def openid_provider() -> Iterator[OpenIdProvider]:
+    """Who says which job it is; the S3 server has a role for some."""
+    with running_openid_provider() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory, openid_provider: OpenIdProvider) -> Iterator[S3Server]:
     """One SeaweedFS for the session (one per xdist worker)."""
-    with running_s3_server(tmp_path_factory.mktemp("s3")) as server:
+    folder = tmp_path_factory.mktemp("s3")
+    with running_s3_server(folder, openid_provider.trusted_by(folder)) as server:
         yield server
 
 

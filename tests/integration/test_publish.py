@@ -5,26 +5,30 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import re
 import subprocess
 import sys
+import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from pakman.apk.index import read_index, write_index
-from pakman.bucket import Bucket, Location
+from pakman.bucket import Bucket, Location, upload
 from pakman.bucket.content import read as read_content
 from pakman.errors import BucketError, UsageError
 from pakman.publish import Publication, publish
 from pakman.repository import Repository, read
 from tests.integration.conftest import AlpineRoot
 from tests.packages import key, named, pack
-from tests.proxy import Request, proxy
+from tests.proxy import Answer, Request, proxy
 from tests.repositories import COMMIT, repository
 from tests.servers import S3Server
 
@@ -162,7 +166,8 @@ def test_what_is_there_already_is_skipped(store: Store, tmp_path: Path) -> None:
     assert (second.uploaded, second.skipped) == ((), first.uploaded)
 
 
-def test_a_large_package_goes_in_parts(store: Store, tmp_path: Path) -> None:
+def test_a_large_package_goes_in_parts(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "_SECONDS", 1e9)  # a step is a part, however slow this machine is
     body = os.urandom(LARGE)
     built = repository(tmp_path, {"large": body})
     steps: list[int] = []
@@ -289,12 +294,61 @@ def test_uploads_left_by_a_killed_push_end_with_the_next(store: Store, tmp_path:
     assert store.uploads() == [theirs]
 
 
+def listed(request: Request) -> str | None:
+    """Return the prefix that a request lists uploads of; None where it is about anything else."""
+    query = parse_qs(urlsplit(request.path).query, keep_blank_values=True)
+    return query["prefix"][0] if request.method == "GET" and "uploads" in query else None
+
+
+def test_uploads_end_where_only_those_of_one_key_are_listed(store: Store, tmp_path: Path) -> None:
+    def of_one_key(request: Request, answer: Answer) -> Answer:
+        # As MinIO does: github.com/minio/minio/issues/20989
+        prefix = listed(request)
+        if prefix is not None:
+            answer.body = re.sub(
+                rb"<Upload>.*?</Upload>",
+                lambda found: found[0] if f"<Key>{prefix}</Key>".encode() in found[0] else b"",
+                answer.body,
+                flags=re.DOTALL,
+            )
+        return answer
+
+    built = repository(tmp_path, {"large": os.urandom(LARGE)})
+    store.client.create_multipart_upload(Bucket=store.location.name, Key=f"{store.folder}/x86_64/large-1.0.0-r0.apk")
+    with proxy(store.server.endpoint, after=of_one_key) as endpoint:
+        publish((built,), Bucket(store.location, endpoint_url=endpoint, env=store.server.env))
+    assert store.uploads() == []
+
+
+@pytest.mark.parametrize(("hours", "ended"), [(25, True), (23, False), (None, False)], ids=["day", "today", "timeless"])
+def test_a_killed_push_of_another_commit_is_forgotten_after_a_day(
+    store: Store, tmp_path: Path, hours: int | None, *, ended: bool
+) -> None:
+    def later(request: Request, answer: Answer) -> Answer:
+        if listed(request) is not None:
+            answer.headers = {name: value for name, value in answer.headers.items() if name.lower() != "date"}
+            if hours is not None:
+                answer.headers["Date"] = formatdate(time.time() + hours * 3600, usegmt=True)
+        return answer
+
+    other = f"{store.location.prefix}/deployments/acme/notes/{'f' * 40}/x86_64/large-1.0.0-r0.apk"
+    others = f"{store.location.prefix}/deployments/acme/notes-of-others/{COMMIT}/x86_64/large-1.0.0-r0.apk"
+    for name in (other, others):
+        store.client.create_multipart_upload(Bucket=store.location.name, Key=name)
+    built = repository(tmp_path, {"large": os.urandom(LARGE)})
+    with proxy(store.server.endpoint, after=later) as endpoint:
+        publish((built,), Bucket(store.location, endpoint_url=endpoint, env=store.server.env))
+    assert set(store.uploads()) == ({others} if ended else {others, other})
+
+
 PUSH = """
 import json, os, sys
 from pathlib import Path
-from pakman.bucket import Bucket, Location
+from pakman.bucket import Bucket, Location, upload
 from pakman.publish import publish
 from pakman.repository import read
+
+upload._SECONDS = 1e9  # a step is a part, however slow this machine is
 
 def arrived(title, done, total):
     print(title, flush=True)

@@ -1,0 +1,124 @@
+"""The quick way to store."""
+
+from __future__ import annotations
+
+import random
+import re
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from queue import Empty, SimpleQueue
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+ELSEWHERE = (301, 307, 400)
+"""What a server answers that has the bucket in another region; it says in which."""
+_REGION = re.compile(rb"<Region>([A-Za-z0-9-]{1,63})</Region>")
+TOO_MANY = 429
+_SLICE = 64 << 10
+"""Bytes. On a line of 10 KB a second one is gone within the ten seconds after which something is to be said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds to wait for a connection and for each answer, and how often a request is tried in all."""
+
+    connect: float = 10
+    read: float = 60
+    attempts: int = 4
+
+
+class Lane:
+    """A PUT without what boto3 does around it, which is four times the work of signing and sending it.
+
+    For the first try only: whatever is not a plain success is asked again through boto3, which knows about the rest.
+    """
+
+    def __init__(self, base_url: str, region: str, credentials: Any, ca_bundle: str | None, patience: Patience) -> None:
+        from botocore.config import Config
+        from botocore.httpsession import get_cert_path
+
+        parts = urlsplit(base_url)
+        self._server = f"{parts.scheme}://{parts.netloc}"
+        self._path = parts.path
+        self._host, self._port = parts.hostname or "", parts.port
+        self._region = region
+        """Changes where a server says that it has another one."""
+        self._credentials = credentials
+        self._patience = patience
+        self._tls = None
+        if parts.scheme == "https":
+            self._tls = ssl.create_default_context(cafile=ca_bundle or get_cert_path(verify=True))
+        self._signing = {sign: Config(s3={"payload_signing_enabled": sign}) for sign in (True, False)}
+        self._idle: SimpleQueue[HTTPConnection] = SimpleQueue()
+
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        query: str = "",
+        sign_body: bool,
+        on_sent: Callable[[int], None],
+    ) -> str | None:
+        """PUT and return the ETag as the server wrote it; None where the answer is anything but a plain success.
+
+        A body that is not signed (signing is a SHA-256 of it) is guarded by Content-MD5, which is signed. `on_sent` is
+        called with the number of bytes that have left.
+        """
+        from botocore.auth import S3SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.exceptions import BotoCoreError
+
+        path = f"{self._path}/{quote(key, safe='/~')}{query}"
+        request = AWSRequest("PUT", self._server + path, headers=dict(headers), data=body)
+        request.context["client_config"] = self._signing[sign_body]
+        connection = self._connection()
+        try:
+            S3SigV4Auth(self._credentials.get_frozen_credentials(), "s3", self._region).add_auth(request)
+            if connection.sock is None:
+                connection.connect()
+            connection.sock.settimeout(self._patience.read)
+            length = {"Content-Length": str(len(body))}
+            connection.request("PUT", path, _slices(body, on_sent), {**dict(request.headers.items()), **length})
+            answer = connection.getresponse()
+            said = answer.read()
+        except (HTTPException, OSError, BotoCoreError):
+            connection.close()
+            return None
+        self._idle.put(connection)
+        if answer.status == 200:
+            return answer.getheader("ETag", "")
+        if answer.status in ELSEWHERE and (region := _REGION.search(said)):
+            self._region = region[1].decode()
+        if answer.status >= 500 or answer.status == TOO_MANY:
+            # All those that were refused at the same moment would be so again if they came back together.
+            time.sleep(random.random())  # noqa: S311
+        return None
+
+    def close(self) -> None:
+        """Close the connections that are at rest; new ones are made when they are needed."""
+        with suppress(Empty):
+            while True:
+                self._idle.get_nowait().close()
+
+    def _connection(self) -> HTTPConnection:
+        try:
+            return self._idle.get_nowait()
+        except Empty:
+            if self._tls is None:
+                return HTTPConnection(self._host, self._port, timeout=self._patience.connect)
+            return HTTPSConnection(self._host, self._port, timeout=self._patience.connect, context=self._tls)
+
+
+def _slices(body: bytes, on_sent: Callable[[int], None]) -> Iterator[memoryview]:
+    """Yield a body piece by piece, and say how much has gone when the next one is asked for."""
+    view = memoryview(body)
+    for start in range(0, len(body), _SLICE):
+        piece = view[start : start + _SLICE]
+        yield piece
+        on_sent(len(piece))
