@@ -148,7 +148,7 @@ def test_an_example_is_the_same_package_from_either_builder_and_apk_takes_it(
     shutil.copytree(made.directory, alpine_root.path / "repository")
     shutil.copy(made.public_key, alpine_root.path / "etc/apk/keys")
     # What hello-static depends on, which the root does not have.
-    nginx = replace(METADATA, pkgname="nginx", origin="nginx")
+    nginx = replace(METADATA, pkgname="nginx", origin="nginx", arch=made.arch)
     beside = alpine_root.path / "beside" / made.arch
     (tmp_path / "empty").mkdir()
     beside.mkdir(parents=True)

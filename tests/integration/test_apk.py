@@ -280,7 +280,7 @@ def test_the_index_is_what_apk_index_writes(alpine_root: AlpineRoot, repository:
             provider_priority=10,
             replaces_priority=3,
             replaces=("old-shop<2",),
-            depends=("musl>=1.2", "!shop-legacy", "/bin/sh", "so:libc.musl-x86_64.so.1", "busybox~1.37"),
+            depends=("musl>=1.2", "!shop-legacy", "/bin/sh", f"so:libc.musl-{ARCH}.so.1", "busybox~1.37"),
             provides=("cmd:shop=1.2.3-r4", "webshop"),
             install_if=("openrc", "shop-data=1.2.3-r4"),
         ),

@@ -22,8 +22,8 @@ pytestmark = [
     pytest.mark.alpine,
     pytest.mark.s3,
     pytest.mark.git,
-    pytest.mark.skipif(platform.machine() != "x86_64", reason="the virtual machine and s6's stand-in are for x86_64"),
 ]
+emulated = pytest.mark.skipif(platform.machine() != "x86_64", reason="the tests' virtual machine is an x86_64 one")
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def shop(s3_server: S3Server, tmp_path: Path) -> Iterator[Shop]:
     s3_server.client().delete_bucket(Bucket="demo")
 
 
+@emulated
 def test_a_service_lives_on_a_whole_machine(shop: Shop, tmp_path: Path) -> None:
     [port] = free_ports(1)
     with running_virtual_machine(tmp_path / "vm", port) as machine:
@@ -105,6 +106,7 @@ def said_in_order(console: str, *words: str) -> bool:
     return -1 not in places and places == sorted(places)
 
 
+@emulated
 def test_a_machine_ends_with_whoever_switched_it_on(tmp_path: Path) -> None:
     [port] = free_ports(1)
     argv = [sys.executable, "-m", "tests.virtual_machine", str(tmp_path / "vm"), str(port)]

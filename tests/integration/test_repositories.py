@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -41,7 +42,7 @@ def mirror(tmp_path: Path) -> Iterator[tuple[str, ...]]:
     for part in ("main", "community"):
         (tmp_path / f"mirror/{part}/{arch}").mkdir(parents=True)
     directory = tmp_path / "mirror/community" / arch
-    package = pack(directory / "tool-1-r0.apk", tmp_path / "tree", metadata=named("tool", "1-r0"))
+    package = pack(directory / "tool-1-r0.apk", tmp_path / "tree", metadata=replace(named("tool", "1-r0"), arch=arch))
     index.write_index(directory / INDEX_FILE, [package.path], [key()], "tests")
     index.write_index(tmp_path / "mirror/main" / arch / INDEX_FILE, [], [key()], "tests")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "mirror"))) as server:
