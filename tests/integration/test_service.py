@@ -161,7 +161,9 @@ def test_an_openrc_from_before_0_63_serves_as_well(supervised: Machine) -> None:
         pgrep -fl 's6-|supervise' || echo nobody supervises
         """
     )
-    assert "0.45" in out
+    version = re.match(r"rc-service \(OpenRC.*?\) 0\.([0-9]+)", out)
+    assert version is not None, out
+    assert int(version[1]) < 63, "this machine's distribution has no older OpenRC any more"
     assert "status: started" in out
     assert "status: 3" in out
     assert machine.log().count("born") == 2 + 5
