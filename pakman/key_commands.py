@@ -135,6 +135,9 @@ def _rotation(private: Path, public: Path) -> str:
 
 2. Ship a new commit, into every channel that there is, for every architecture. Machines
    that know the old key alone upgrade as before; a new one needs the new key only.
+   Where there is no new commit, sign a channel's indexes again, with both keys:
+     pakman repository prune CHANNEL --keep N
+   Its install.sh brings the new key from the next push, release or promote on.
 
 3. Give the new key to every machine, as root: run the channel's install.sh again, or
    (the push says the whole address)
@@ -145,4 +148,8 @@ def _rotation(private: Path, public: Path) -> str:
    any more, in a workflow or on the command line, and on the machines
      rm /etc/apk/keys/NAME-OF-THE-OLD-KEY.rsa.pub
    A machine that has not got the new key by then is told "UNTRUSTED signature", and
-   keeps what it has until it gets it."""
+   keeps what it has until it gets it.
+
+Has somebody else got hold of the old key? Then do not wait for the machines: after 2, take
+previous-signing-key away and ship one more commit, for until then install.sh brings the
+old key, too. After that, on each machine, remove the old key and run install.sh again."""
