@@ -25,6 +25,13 @@ ELSEWHERE = {"instellar-endpoint", "instellar-package-token", "instellar-auth-to
 """What is none of the reusable workflow's: it deploys nothing, and what it releases is what its own jobs have built."""
 RELEASING = {"channel", "notify-url", "notify-secret"}
 """What is for the job that comes after all architectures."""
+WITHOUT_ENVIRONMENT = {
+    "bucket": "nowhere, they stay artifacts",
+    "endpoint-url": "AWS",
+    "region": "the server's own",
+    **dict.fromkeys(("access-key-id", "secret-access-key", "session-token", "notify-secret"), "none"),
+}
+"""The defaults that are others than the action's: the caller's variables, and its folders, are not the reusable workflow's."""
 NO_PULL_REQUEST = "!startsWith(github.event_name, 'pull_request')"
 
 each_workflow = pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
@@ -131,7 +138,8 @@ def test_the_reusable_workflow_has_the_actions_inputs() -> None:
     assert set(secrets) == SECRETS
     for name, given in {**inputs, **secrets}.items():
         if name in ACTION["inputs"] and name not in ELSEWHERE:
-            assert given["description"] == ACTION["inputs"][name]["description"]
+            what, default = ACTION["inputs"][name]["description"].rsplit(" Default: ", 1)
+            assert given["description"] == f"{what} Default: {WITHOUT_ENVIRONMENT.get(name, default)}"
             assert not given.get("required")
 
 
@@ -198,6 +206,15 @@ def test_the_collected_outputs_are_those_of_all_architectures(tmp_path: Path, mo
     assert outputs["commit"] == "0" * 40
     assert outputs["repository-url"] == "https://example.org/deployments"
     assert outputs["skipped"] == outputs["key-name"] == ""
+
+
+def test_what_is_collected_is_this_call_s_alone() -> None:
+    each = list(steps(TOP / "package.yml"))
+    (kept,) = (step["with"]["name"] for step in each if step["name"] == "Keep them for later jobs")
+    (wanted,) = (step["with"]["pattern"] for step in each if "pattern" in step.get("with", {}))
+    runners = workflow("package.yml")["jobs"]["build"]["strategy"]["matrix"]["runner"]
+    architectures = ["aarch64" if runner.endswith("-arm") else "x86_64" for runner in runners]
+    assert kept.replace("${{ steps.pakman.outputs.arch }}", f"{{{','.join(architectures)}}}") == wanted
 
 
 def test_a_skipped_architecture_is_named_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
