@@ -31,7 +31,7 @@ WITHOUT_ENVIRONMENT = {
     "region": "the server's own",
     **dict.fromkeys(("access-key-id", "secret-access-key", "session-token", "notify-secret"), "none"),
 }
-"""The defaults that are others than the action's: the caller's variables, and its folders, are not the reusable workflow's."""
+"""Defaults that are not the action's: the variables of who calls it do not reach a reusable workflow."""
 NO_PULL_REQUEST = "!startsWith(github.event_name, 'pull_request')"
 
 each_workflow = pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
