@@ -77,6 +77,8 @@ class Channel:
         self.name = refuse_name(name)
         self.keys = tuple(keys)
         self.trusted = (*(key.public_key() for key in self.keys), *trusted)
+        self._verified: dict[str, tuple[bytes, Index]] = {}
+        """By architecture, what was read last."""
 
     @property
     def path(self) -> str:
@@ -97,12 +99,16 @@ class Channel:
 
         Raises BucketError for what is no index, what another key has signed, and what no package can be called.
         """
-        key = self.key(arch, INDEX_FILE)
-        held = self.bucket.read(key, MAX_FILE)
-        if held is None:
-            return None
-        index = read_trusted(held, f"{key} in {self.bucket.location}", arch, self.trusted)
-        return Live(index.stanzas, held.etag, held.modified)
+        held = self.bucket.read(self.key(arch, INDEX_FILE), MAX_FILE)
+        return None if held is None else Live(self._read(held, arch).stanzas, held.etag, held.modified)
+
+    def _read(self, held: Held, arch: str) -> Index:
+        """Return what `read_trusted` does; the same bytes are not read and verified once more."""
+        known = self._verified.get(arch)
+        if known is None or known[0] != held.body:
+            where = f"{self.key(arch, INDEX_FILE)} in {self.bucket.location}"
+            known = self._verified[arch] = held.body, read_trusted(held, where, arch, self.trusted)
+        return known[1]
 
     def edit(self, arch: str, change: Callable[[tuple[Stanza, ...]], Iterable[Stanza]]) -> Live:
         """Replace an index by what `change` makes of its stanzas, and return what is live then.
@@ -116,16 +122,14 @@ class Channel:
 
         def body(held: Held | None) -> bytes:
             nonlocal wanted
-            live = None if held is None else read_trusted(held, where, arch, self.trusted)
+            live = None if held is None else self._read(held, arch)
             wanted = tuple(change(() if live is None else live.stanzas))
             if held is not None and live is not None and self._is_of_today(live) and set(wanted) == set(live.stanzas):
                 return held.body
             # A large index is most of the work.
             return signed(wanted, self.keys, self.name, threads=len(os.sched_getaffinity(0)))
 
-        key = self.key(arch, INDEX_FILE)
-        where = f"{key} in {self.bucket.location}"
-        held = self.rewrite(key, body, MAX_FILE, content_type="application/octet-stream")
+        held = self.rewrite(self.key(arch, INDEX_FILE), body, MAX_FILE, content_type="application/octet-stream")
         return Live(wanted, held.etag, held.modified)
 
     def _is_of_today(self, index: Index) -> bool:

@@ -89,6 +89,28 @@ def test_an_index_that_does_not_name_a_package_is_no_bug_of_ours(store: Store, p
     assert (code, "notes-openrc" in err) == (2, True), err
 
 
+def test_what_comes_under_a_known_etag_is_verified_all_the_same(store: Store, tmp_path: Path) -> None:
+    adding.add(store.channel(), adding.built([signed_repository(tmp_path / "built", arch=ARCH)]), "notes")
+    write_index(tmp_path / "theirs", [], [key_called("acme-shop.rsa.pub")], "theirs")
+    answers = 0
+
+    def exchange(request: Request, answer: Answer) -> Answer:
+        nonlocal answers
+        if request.method == "GET" and request.path.endswith("APKINDEX.tar.gz"):
+            answers += 1
+            answer.body = answer.body if answers == 1 else (tmp_path / "theirs").read_bytes()
+        return answer
+
+    with proxy(store.server.endpoint, after=exchange) as endpoint:
+        bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
+        channel = Channel(bucket, "stable", [key_called(KEY)])
+        assert channel.index(ARCH) is not None
+        with pytest.raises(BucketError, match="is signed by acme-shop"):
+            channel.index(ARCH)
+        with pytest.raises(BucketError, match="is signed by acme-shop"):
+            channel.edit(ARCH, lambda stanzas: stanzas)
+
+
 def test_an_upload_that_a_killed_push_left_behind_ends_though_another_had_stored_the_object(
     store: Store, tmp_path: Path
 ) -> None:
