@@ -7,9 +7,10 @@ anywhere else both are plain lines.
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal, TextIO
 
 from pakman import github
@@ -23,6 +24,8 @@ _BAR_WIDTH = 30
 _COLUMNS = 80
 """Of a terminal that does not say how wide it is."""
 _QUIET_SECONDS = 10.0
+_LOOK_AGAIN = 1.0
+"""Seconds after which somebody looks whether the bar has stood still for so long."""
 
 
 class Progress:
@@ -36,6 +39,13 @@ class Progress:
         self._clock = clock
         self._drawn = False
         self._last_bar = float("-inf")
+        self._bar: tuple[str, int, int] | None = None
+        """What is not done yet."""
+        self._bars = threading.Lock()
+        self._ended = threading.Event()
+        """The phase, and with it what looks after its bar; where there is none, nothing does."""
+        self._ended.set()
+        self._watched = False
         self._annotated: Counter[str] = Counter()
 
     @contextmanager
@@ -45,10 +55,14 @@ class Progress:
             yield
             return
         began = self._clock()
+        self._ended, self._watched = threading.Event(), False
         self._write(github.group(title) if self._style == "github" else f"==> {title}")
         try:
             yield
         finally:
+            with self._bars:
+                self._ended.set()
+                self._bar = None
             self._erase()
             if self._style == "github":
                 self._write(f"{title}: {self._clock() - began:.1f} s")
@@ -79,9 +93,25 @@ class Progress:
         self._annotate("warning", text)
 
     def bar(self, title: str, done: int, total: int) -> None:
-        """Show how many bytes of `total` are done."""
+        """Show how many bytes of `total` are done; a phase says it every ten seconds, also where nothing moves."""
         if self._is_quiet:
             return
+        with self._bars:
+            self._bar = (title, done, total) if done < total else None
+            self._draw(title, done, total)
+            if not self._watched and not self._ended.is_set() and self._style != "terminal":
+                self._watched = True
+                threading.Thread(target=self._watch, args=(self._ended,), daemon=True).start()
+
+    def _watch(self, ended: threading.Event) -> None:
+        # Whether the log can still be written to, others find out.
+        with suppress(OSError, ValueError):
+            while not ended.wait(_LOOK_AGAIN):
+                with self._bars:
+                    if self._bar is not None:
+                        self._draw(*self._bar)
+
+    def _draw(self, title: str, done: int, total: int) -> None:
         now = self._clock()
         share = done / total if total else 1.0
         if self._style == "terminal":

@@ -6,12 +6,14 @@ import io
 import os
 import pty
 import termios
+import time
 from pathlib import Path
 
 import pytest
 
+from pakman import progress
 from pakman.github import SHOWN
-from pakman.progress import Level, Progress
+from pakman.progress import Level, Progress, Style
 
 
 def _bar_in_a_terminal(columns: int) -> bytes:
@@ -39,10 +41,27 @@ def test_a_bar_stays_in_its_line(columns: int, length: int) -> None:
 
 def test_elsewhere_a_bar_is_a_line_now_and_then() -> None:
     out, now = io.StringIO(), iter([0.0, 5.0, 11.0, 12.0])
-    progress = Progress(out, "plain", lambda: next(now))
+    told = Progress(out, "plain", lambda: next(now))
     for done in (0, 1, 512, 600):
-        progress.bar("a.apk", done, 1024)
+        told.bar("a.apk", done, 1024)
     assert out.getvalue() == "a.apk: 512 B of 1.0 KiB (50%)\n"
+
+
+@pytest.mark.parametrize(("style", "lines"), [("github", 3), ("plain", 3), ("terminal", 0)])
+def test_a_bar_that_stands_still_is_said_again(style: Style, lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_LOOK_AGAIN", 0.01)
+    out, began = io.StringIO(), time.monotonic()
+    # A hundred times as fast as it is.
+    said = Progress(out, style, lambda: (time.monotonic() - began) * 100)
+    with said.phase("Push"):
+        said.bar("a.apk", 512, 1024)
+        while out.getvalue().count("(50%)") < lines and time.monotonic() - began < 5:
+            time.sleep(0.01)
+        took = (time.monotonic() - began) * 100
+    assert lines <= out.getvalue().count("a.apk: 512 B of 1.0 KiB (50%)\n") <= took // 10
+    rest = out.getvalue()
+    time.sleep(0.2)
+    assert out.getvalue() == rest
 
 
 @pytest.mark.parametrize(
@@ -51,14 +70,14 @@ def test_elsewhere_a_bar_is_a_line_now_and_then() -> None:
 )
 def test_a_level_hides_what_is_less_important(level: Level, heard: str) -> None:
     out = io.StringIO()
-    progress = Progress(out, "plain", lambda: 0.0, level)
-    progress.notice("n")
-    progress.warning("w")
-    with progress.phase("p"):
-        progress.say("s")
-        progress.line("l")
-        progress.bar("b", 1, 2)
-    progress.must_say("at every level")
+    told = Progress(out, "plain", lambda: 0.0, level)
+    told.notice("n")
+    told.warning("w")
+    with told.phase("p"):
+        told.say("s")
+        told.line("l")
+        told.bar("b", 1, 2)
+    told.must_say("at every level")
     lines = {"n": "notice: n", "w": "warning: w", "p": "==> p", "s": "s", "l": "    l"}
     assert out.getvalue().splitlines() == [*(lines[each] for each in heard), "at every level"]
 
@@ -72,10 +91,10 @@ def test_a_child_s_line_is_no_command_to_github(tmp_path: Path) -> None:
 
 def test_beyond_what_github_shows_of_a_kind_a_notice_is_a_line() -> None:
     out = io.StringIO()
-    progress = Progress(out, "github", lambda: 0.0)
+    told = Progress(out, "github", lambda: 0.0)
     for number in range(SHOWN + 2):
-        progress.notice(f"abuild: {number}\n::error::no")
-    progress.warning("of another kind")
+        told.notice(f"abuild: {number}\n::error::no")
+    told.warning("of another kind")
     lines = out.getvalue().splitlines()
     assert lines[:SHOWN] == [f"::notice::abuild: {number}%0A::error::no" for number in range(SHOWN)]
     rest = ["notice: abuild: 10", "> ::error::no", "notice: abuild: 11", "> ::error::no", "::warning::of another kind"]
