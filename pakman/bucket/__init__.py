@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal
 
-from pakman.bucket import conditional, failures, upload
+from pakman.bucket import conditional, failures, reading, upload
 from pakman.bucket.conditional import Held
 from pakman.bucket.connection import Access, Addressing, Connection, access
 from pakman.bucket.content import Content, etag, md5
@@ -211,23 +211,29 @@ class Bucket:
     ) -> None:
         """Write an object of at most `most` bytes to a file; `on_bytes` is told how many have just arrived."""
         with failures.told(self._access, key):
-            answer = self._client.get_object(Bucket=self.location.name, Key=key)
-            if int(answer["ContentLength"]) > most:
-                raise BucketError(
-                    f"{key} in {self._access.place} is larger than {most} bytes, which is the most that it may have"
-                )
-            for block in answer["Body"].iter_chunks(1 << 20):
+            left = most
+            for block in self._blocks(key):
+                left -= len(block)
+                if left < 0:
+                    raise self._too_large(key, most)
                 file.write(block)
                 on_bytes(len(block))
+
+    def _blocks(self, key: str) -> Iterator[bytes]:
+        return reading.blocks(self._connection(), self.location.name, key, self._access.patience.attempts)
+
+    def _too_large(self, key: str, most: int) -> BucketError:
+        return BucketError(
+            f"{key} in {self._access.place} is larger than {most} bytes, which is the most that it may have",
+            hint="it is not of pakman's making: look at what it is, and remove it",
+        )
 
     def read(self, key: str, most: int) -> Held | None:
         """Return an object of at most `most` bytes, whole; None where it is not there, or where one may not know."""
         with failures.told(self._access, key):
             held = conditional.read(self._connection(), self.location.name, key, most, self._access.patience.attempts)
         if held is not None and len(held.body) > most:
-            raise BucketError(
-                f"{key} in {self._access.place} is larger than {most} bytes, which is the most that it may have"
-            )
+            raise self._too_large(key, most)
         return held
 
     def swap(self, key: str, body: bytes, *, over: str | None, content_type: str, cache_control: str) -> str | None:
@@ -249,7 +255,7 @@ class Bucket:
         if self._has_conditions:
             return
         key = self.location.key("conditional-writes")
-        with failures.told(self._access, key):
+        with failures.told(self._access):
             self._has_conditions = conditional.probe(self._connection(), self.location.name, key)
         if not self._has_conditions:
             self.delete([key])
@@ -309,8 +315,7 @@ class Bucket:
     def _read_sha256(self, key: str) -> str:
         digest = hashlib.sha256()
         with failures.told(self._access, key):
-            body = self._client.get_object(Bucket=self.location.name, Key=key)["Body"]
-            for block in body.iter_chunks(1 << 20):
+            for block in self._blocks(key):
                 digest.update(block)
         return digest.hexdigest()
 
@@ -354,7 +359,7 @@ class Bucket:
         if stored is None or stored.size != content.size or self._read_sha256(key) != content.sha256:
             raise BucketError(
                 f"{key} in {self._access.place}: what arrived is not what was sent",
-                hint="remove the object and push again; if it happens again, look at proxies on the way",
+                hint="remove the object and run it again; if it happens again, look at proxies on the way",
             )
 
     def _compare(self, key: str, content: Content) -> Outcome:
@@ -362,7 +367,7 @@ class Bucket:
         if stored is None:
             raise BucketError(
                 f"{key} in {self._access.place}: the server says that it is there already, and that it is not",
-                hint="push again; if it happens again, the credentials may lack s3:GetObject",
+                hint="run it again; if it happens again, the credentials may lack s3:GetObject",
             )
         return "same" if self.holds(key, content, stored) else "different"
 

@@ -29,16 +29,17 @@ def read(connection: Connection, bucket: str, key: str, most: int, attempts: int
     for attempt in range(1, attempts + 1):
         try:
             answer = connection.client.get_object(Bucket=bucket, Key=key)
-            return Held(
-                answer["Body"].read(most + 1) if int(answer["ContentLength"]) > most else answer["Body"].read(),
-                str(answer["ETag"]).strip('"'),
-                answer["LastModified"].timestamp(),
-            )
         except ClientError as error:
             # Without the right to list, AWS says 403 of what is not there.
             if failures.status(error) in (403, 404) and failures.code(error) != "NoSuchBucket":
                 return None
             raise
+        try:
+            return Held(
+                answer["Body"].read(most + 1) if int(answer["ContentLength"]) > most else answer["Body"].read(),
+                str(answer["ETag"]).strip('"'),
+                answer["LastModified"].timestamp(),
+            )
         except (HTTPClientError, IncompleteReadError):
             # botocore tries again until an answer begins, and no more.
             if attempt == attempts:

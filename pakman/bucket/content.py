@@ -43,7 +43,7 @@ class Content:
                 unchanged = len(body) == length and _stamp(os.fstat(file.fileno())) == self.stamp
         except OSError as error:
             raise BucketError(
-                f"{self.path} can no longer be read: {error.strerror}", hint="push again when it can"
+                f"{self.path} can no longer be read: {error.strerror}", hint="run it again when it can"
             ) from error
         if not unchanged:
             raise BucketError(

@@ -27,7 +27,7 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "ExpiredToken": (
         "the session token has expired",
-        "get new credentials and push again: what has arrived is kept",
+        "get new credentials and run it again: what has arrived is kept",
     ),
     "InvalidToken": (
         "the server does not take the session token",
@@ -48,11 +48,15 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "InsufficientStorage": (
         "the server has no room left",
-        "make room there and push again: what has arrived is kept",
+        "make room there and run it again: what has arrived is kept",
     ),
     "ServerError": (
         "the server failed, again and again",
-        "its disk may be full: its log says more; push again later: what has arrived is kept",
+        "its disk may be full: its log says more; run it again later: what has arrived is kept",
+    ),
+    "SlowDown": (
+        "the server has too much to do",
+        "run it again later, with a lower --concurrency: what has arrived is kept",
     ),
     "NotS3": (
         "what answers there is not an S3 server",
@@ -60,7 +64,7 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "BadDigest": (
         "the bytes changed on their way, or while they were read",
-        "push again; if it happens again, look at this machine's memory and at proxies on the way",
+        "run it again; if it happens again, look at this machine's memory and at proxies on the way",
     ),
 }
 """By S3's error codes (docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html), other codes under one of these."""
@@ -134,8 +138,9 @@ def _refused(access: Access, key: str, error: ClientError) -> BucketError:
         known = "NotS3"
     if known is None and status(error) == 507:
         known = "InsufficientStorage"
-    is_failing = (status(error) >= 500 and status(error) != 501) or status(error) == 429
-    if known is None and (is_failing or said in ("SlowDown", "RequestTimeout")):
+    if known is None and status(error) in (429, 503):
+        known = "SlowDown"
+    if known is None and ((status(error) >= 500 and status(error) != 501) or said == "RequestTimeout"):
         known = "ServerError"
     if known is None:
         return failure(access, key, (f"the server refused: {said} ({status(error)})", "the server's log may say more"))
@@ -144,7 +149,7 @@ def _refused(access: Access, key: str, error: ClientError) -> BucketError:
     region = headers.get("x-amz-bucket-region") or error.response.get("Error", {}).get("Region")
     if known == "PermanentRedirect" and region:
         hint = f"give the bucket's region: --region {region}"
-    if known in ("PermanentRedirect", "ServerError"):
+    if known in ("PermanentRedirect", "ServerError", "SlowDown"):
         sentence = f"{sentence} ({said})"
     return failure(access, key, (sentence, hint))
 
@@ -154,7 +159,7 @@ def _failed(access: Access, key: str, error: Exception) -> BucketError:
 
     server = access.endpoint or "AWS"
     address = (f"nobody answers at {server}", "look at the server's address and port, and whether it is running")
-    broken = ("the connection broke", "push again: what has arrived is kept")
+    broken = ("the connection broke", "run it again: what has arrived is kept")
     sentences: list[tuple[type[Exception], tuple[str, str]]] = [
         (
             botocore.NoCredentialsError,
@@ -176,7 +181,7 @@ def _failed(access: Access, key: str, error: Exception) -> BucketError:
             botocore.ReadTimeoutError,
             (
                 f"the server took the request, but did not answer within {access.patience.read:g} seconds",
-                "push again: what has arrived is kept; if it happens again, is it an S3 server?",
+                "run it again: what has arrived is kept; if it happens again, is it an S3 server?",
             ),
         ),
         (botocore.EndpointConnectionError, address),

@@ -162,7 +162,7 @@ class Channel:
             time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.02 * 2 ** min(attempt, 8))))  # noqa: S311
         raise BucketError(
             f"{key} in {self.bucket.location} could not be replaced: again and again it had changed meanwhile",
-            hint="push again when fewer others do; if nobody does, the credentials may lack s3:GetObject",
+            hint="run it again when fewer others do; if nobody does, the credentials may lack s3:GetObject",
         )
 
 

@@ -180,7 +180,7 @@ def refresh_latest(channel: Channel, arch: str, names: Collection[str]) -> None:
     raise BucketError(
         f"{channel.key('latest', arch)} in {bucket.location} may not be the newest: "
         "again and again the index had changed meanwhile",
-        hint="push again when fewer others do; if nobody does, something on the way to the server changes ETags",
+        hint="run it again when fewer others do; if nobody does, something on the way to the server changes ETags",
     )
 
 

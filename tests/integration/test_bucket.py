@@ -183,7 +183,7 @@ def test_a_server_that_hangs(s3_server: S3Server, location: Location, built: Rep
         bucket = opened(s3_server, location, endpoint, Patience(connect=1, read=0.5, attempts=2))
         error = refused(built, bucket, s3_server.secret_access_key)
     assert "did not answer within 0.5 seconds" in error.message
-    assert "push again" in error.hint
+    assert "run it again" in error.hint
 
 
 def only(method: str, answer: Answer, *, path: str = "") -> Before:
@@ -202,7 +202,7 @@ def only(method: str, answer: Answer, *, path: str = "") -> Before:
             "failed, again and again (InternalError)",
             "its disk may be full",
         ),
-        (only("PUT", s3_error(503, "SlowDown")), "failed, again and again (SlowDown)", "push again later"),
+        (only("PUT", s3_error(503, "SlowDown")), "the server has too much to do", "lower --concurrency"),
         (only("PUT", s3_error(403, "AccessDenied")), "the credentials do not allow this", "s3:PutObject"),
         (only("PUT", s3_error(400, "ExpiredToken")), "the session token has expired", "get new credentials"),
         (only("GET", s3_error(400, "InvalidToken")), "does not take the session token", "AWS_SESSION_TOKEN"),
@@ -234,7 +234,7 @@ def test_a_connection_that_breaks(s3_server: S3Server, location: Location, built
         error = refused(built, opened(s3_server, location, endpoint), s3_server.secret_access_key)
     assert "notes-openrc-1.0.0-r0.apk in s3://" in error.message
     assert "the connection broke" in error.message
-    assert "push again" in error.hint
+    assert "run it again" in error.hint
     assert nothing_shows(s3_server, location)
 
 
@@ -249,6 +249,32 @@ def test_an_object_that_breaks_off_while_it_is_read(s3_server: S3Server, locatio
         error = refused(built, opened(s3_server, location, endpoint), s3_server.secret_access_key)
     assert "notes-openrc-1.0.0-r0.apk in s3://" in error.message
     assert "the connection broke" in error.message
+
+
+@pytest.mark.parametrize("knows_ranges", [True, False])
+def test_a_download_goes_on_where_it_broke_off(
+    s3_server: S3Server, location: Location, tmp_path: Path, *, knows_ranges: bool
+) -> None:
+    body, key = os.urandom(5 << 20), location.key("large")
+    etag = s3_server.client().put_object(Bucket=location.name, Key=key, Body=body)["ETag"]
+    asked: list[str] = []
+
+    def answered(request: Request) -> Answer | None:
+        asked.append(request.headers.get("Range", ""))
+        return Answer(200, body, {"ETag": etag}) if asked[-1] and not knows_ranges else None
+
+    def break_off(request: Request, answer: Answer) -> Answer:
+        if len(asked) < 3:
+            answer.promised, answer.body = len(answer.body), answer.body[: len(answer.body) // 2]
+        return answer
+
+    with (
+        proxy(s3_server.endpoint, before=answered, after=break_off) as endpoint,
+        (tmp_path / "file").open("wb") as file,
+    ):
+        opened(s3_server, location, endpoint, Patience(attempts=3)).download(key, file, len(body))
+    assert (tmp_path / "file").read_bytes() == body
+    assert asked == ["", "bytes=2621440-", "bytes=3932160-"][: 3 if knows_ranges else 2]
 
 
 def test_a_server_whose_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: Repository) -> None:
