@@ -20,7 +20,7 @@ from tests.stores import ARCH, KEY, Store, pem
 pytestmark = pytest.mark.s3
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client(s3_server: S3Server) -> Any:
     """Another client than ours."""
     client = s3_server.client()
