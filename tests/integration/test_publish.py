@@ -229,7 +229,7 @@ def other_key(store: Store, built: Repository) -> str:
     [
         (other_package, "push a new commit"),
         (other_size, "push a new commit"),
-        (other_manifest, "another version of pakman, or packed by another builder"),
+        (other_manifest, "another version, release, stack, key, builder or pakman"),
         (other_index, "another version, release or key"),
         (other_key, "Sign with the key that was used before"),
     ],
