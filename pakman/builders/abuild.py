@@ -43,13 +43,16 @@ USE_CCACHE=
 CLEANUP=
 ERROR_CLEANUP=
 """
-# fakeroot closes every descriptor that there may be, each time it starts a program.
-# Of what abuild does by itself all but what is done out here: what it needs is there, its packages get their index with
-# the key that machines trust.
 _BUILD = """
+# fakeroot closes every descriptor that there may be, each time it starts a program.
 ulimit -S -n 1024 2>/dev/null || :
-exec abuild -d -m validate clean fetch unpack prepare mkusers build rootpkg
+# Before abuild 3.14, which Alpine 3.21 brought, it had another name.
+validate=sanitycheck
+grep -q '^validate()' "$(command -v abuild)" && validate=validate
+exec abuild -d -m "$validate" unpack prepare build rootpkg
 """
+"""Of what `abuild -r` does all but what is done out here or has no use here: packages and users are there, the tree is
+a new one, `unpack` itself begins with what `fetch` does, and the index is written with the key that machines trust."""
 
 
 def build(

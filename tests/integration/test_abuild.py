@@ -291,17 +291,20 @@ def test_another_architecture_is_not_built_for(builds: Builds, tmp_path: Path) -
     assert not any("Entering fakeroot" in line for line in builds.lines)
 
 
-def test_an_abuild_that_ends_well_without_a_package_is_quoted(builds: Builds, rootfs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["validate", "sanitycheck"])
+def test_an_abuild_that_ends_well_without_a_package_is_quoted(
+    builds: Builds, rootfs: Path, tmp_path: Path, first: str
+) -> None:
     generate.generate(manifest("true"), PROJECT, builds.source, tmp_path / "aport")
     with Sandbox(rootfs, CACHE, os.environ) as root:
         program = root.path / "usr/bin/abuild"
-        program.write_text("#!/bin/sh\nmkdir -p $REPODEST\necho nothing to do today\n")
+        program.write_text(f"#!/bin/sh\n{first}() {{ :; }}\nmkdir -p $REPODEST\necho nothing to do of $*\n")
         with pytest.raises(BuildError, match=r"abuild ended well and made no shop-1\.0\.0-r0\.apk") as caught:
             abuild.build(
                 root, tmp_path / "aport", tmp_path, keys=[KEY], mtime=0, commit=None, threads=1,
                 on_line=print, on_notice=print,
             )  # fmt: skip
-    assert caught.value.hint == "its last lines:\n  nothing to do today"
+    assert caught.value.hint == f"its last lines:\n  nothing to do of -d -m {first} unpack prepare build rootpkg"
 
 
 def test_what_abuild_warns_of_is_a_notice(builds: Builds, tmp_path: Path) -> None:
