@@ -150,6 +150,18 @@ def bomb(header: bytes, block: bytes, times: int) -> bytes:
     return b"".join([engine.compress(header), *(engine.compress(block) for _ in range(times)), engine.flush()])
 
 
+def passed_over(size: int) -> bytes:
+    """Return a header that says something of all others, and its content: apk passes over it."""
+    return tar.encoded(tar.Header(name=b"x", type=b"g", mode=0o644, size=size)) + bytes(size) + tar.padding(size)
+
+
+def signature() -> bytes:
+    return tar.encoded(tar.Header(name=b".SIGN.RSA.x", type=tar.FILE, mode=0o644, size=1)) + b"x" + tar.padding(1)
+
+
+SIGNED = gzip.compress(signature())
+
+
 def header(size: int) -> bytes:
     return tar.encoded(tar.Header(name=b"APKINDEX", type=tar.FILE, mode=0o644, size=size))
 
@@ -161,8 +173,11 @@ def header(size: int) -> bytes:
         (bomb(header(len(STANZA)) + STANZA, bytes(1 << 20), 200), "something behind the archive's end"),
         (bomb(header(100 << 20), bytes(1 << 20), 100), "one of its packages has more than 1048576 bytes"),
         (bomb(header(127 << 20), b"\n" * (1 << 20), 3), "ends in the middle of a file"),
+        (bomb(b"", passed_over(1 << 20), 200), "inflates to more than the 2097152 bytes"),
+        (SIGNED + bomb(b"", passed_over(1 << 20), 200), "inflates to more than the 135266304 bytes"),
+        (bomb(signature(), passed_over(1 << 20), 200), "inflates to more than the 2097152 bytes"),
     ],
-    ids=["large", "behind", "one", "cut"],
+    ids=["large", "behind", "one", "cut", "passed-over", "passed-over-signed", "passed-over-signature"],
 )
 def test_a_bomb_is_a_sentence(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "APKINDEX.tar.gz"

@@ -167,7 +167,7 @@ def parse_index(file: IO[bytes], where: str) -> Index:
     """Read an index that errors call `where`; raises UsageError as `read_index`, OSError where it cannot be read."""
     try:
         segments = Segments(file)
-        signatures = begin_signed(segments, file)
+        signatures = begin_signed(segments, file, _MAX_INDEX + _MAX_STANZA)
         description, stanzas = _contents(segments)
         digests = segments.digests()
         if segments.begin():
@@ -214,7 +214,7 @@ def _between_blank_lines(content: Iterable[bytes]) -> Iterator[bytes]:
     rest = b""
     for piece in content:
         *whole, rest = (rest + piece).split(b"\n\n")
-        yield from whole
+        yield from filter(None, whole)
         if len(rest) > _MAX_STANZA:
             raise tar.TarError(f"one of its packages has more than {_MAX_STANZA} bytes")
     yield rest

@@ -22,6 +22,8 @@ from pakman.apk.write import MAX_SCRIPT, SCRIPTS
 from pakman.errors import SigningError, UsageError
 
 _MAX_PKGINFO = 4 << 20
+_MAX_CONTROL = 2 * _MAX_PKGINFO
+"""Bytes that the control segment inflates to: with its scripts."""
 _MAX_FILES = 500_000
 _CHECKSUM = b"APK-TOOLS.checksum.SHA1"
 
@@ -138,7 +140,7 @@ def _package(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _control(segments: Segments, file: IO[bytes]) -> Control:
-    signatures = begin_signed(segments, file)
+    signatures = begin_signed(segments, file, _MAX_CONTROL)
     metadata: Metadata | None = None
     scripts: dict[str, bytes] = {}
     for header, content in tar.entries(segments):

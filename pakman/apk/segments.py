@@ -100,16 +100,23 @@ class Segments:
         """How much of `_inflated` has been handed out."""
         self._engine = zlib.decompressobj(31)
         self._hashes: tuple[hashlib._Hash, ...] = ()
+        self._most: int | None = None
+        self._size = 0
+        """How much of the segment has been inflated."""
         self.offset = 0
         """Where in the file the current segment began; after its end, where the next one would."""
 
-    def begin(self, *algorithms: str) -> bool:
-        """Go to the next segment, hashing its compressed bytes; False at the end of the file."""
+    def begin(self, *algorithms: str, most: int | None = None) -> bool:
+        """Go to the next segment, hashing its compressed bytes; False at the end of the file.
+
+        It may inflate to `most` bytes: more is a SegmentError, whoever reads or passes over them.
+        """
         self._raw = self._raw or self._file.read(_READ)
         if not self._raw:
             return False
         self._engine = zlib.decompressobj(31)
         self._inflated, self._position = b"", 0
+        self._most, self._size = most, 0
         self._hashes = tuple(hashlib.new(name, usedforsecurity=False) for name in algorithms)
         return True
 
@@ -151,6 +158,9 @@ class Segments:
                 each.update(memoryview(self._raw)[:taken])
             self.offset += taken
             self._raw = rest
+            self._size += len(piece)
+            if self._most is not None and self._size > self._most:
+                raise SegmentError(f"it inflates to more than the {self._most} bytes that are in order")
             if piece:
                 return piece
         return b""

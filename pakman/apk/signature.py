@@ -22,6 +22,9 @@ from pakman.errors import UsageError
 ALGORITHMS = {"RSA": "sha1", "RSA256": "sha256", "RSA512": "sha512"}
 """What `.SIGN.<algorithm>.` says, and the digest that is signed. Pakman signs with the first, as Alpine does."""
 MAX_SIGNATURE = 65536
+_MOST_SIGNATURES = 16
+_MAX_SEGMENT = 2 * _MOST_SIGNATURES * MAX_SIGNATURE
+"""Bytes that a segment of them inflates to."""
 
 
 class Signer(Protocol):
@@ -80,7 +83,7 @@ def read_signatures(segment: segments.Segments) -> tuple[Signature, ...]:
     for header, content in tar.entries(segment):
         _, mark, rest = header.name.partition(b".SIGN.")
         algorithm, _, key_name = rest.decode("utf-8", "backslashreplace").partition(".")
-        if not mark or header.type != tar.FILE or len(found) >= 16:
+        if not mark or header.type != tar.FILE or len(found) >= _MOST_SIGNATURES:
             raise tar.TarError("the signature segment holds more than signatures")
         value = content.read(MAX_SIGNATURE)
         if algorithm in ALGORITHMS:
@@ -93,23 +96,24 @@ def is_signature_segment(file: IO[bytes]) -> bool:
     start = file.tell()
     segment = segments.Segments(file)
     try:
-        first = next(tar.entries(segment), None) if segment.begin() else None
+        first = next(tar.entries(segment), None) if segment.begin(most=_MAX_SEGMENT) else None
         return first is not None and first[0].name.startswith(b".SIGN.")
     finally:
         file.seek(start)
 
 
-def begin_signed(segment: segments.Segments, file: IO[bytes]) -> tuple[Signature, ...]:
+def begin_signed(segment: segments.Segments, file: IO[bytes], most: int) -> tuple[Signature, ...]:
     """Read the signatures, if there are any, and begin the segment that they are over, hashed by their algorithms.
 
-    Raises SegmentError where no segment follows, TarError where the first one holds more than signatures.
+    That may inflate to `most` bytes. Raises SegmentError where no segment follows, TarError where the first one holds
+    more than signatures.
     """
     found: tuple[Signature, ...] = ()
     if is_signature_segment(file):
-        segment.begin()
+        segment.begin(most=_MAX_SEGMENT)
         found = read_signatures(segment)
         segment.digests()
-    if not segment.begin(*sorted({"sha1", *(ALGORITHMS[each.algorithm] for each in found)})):
+    if not segment.begin(*sorted({"sha1", *(ALGORITHMS[each.algorithm] for each in found)}), most=most):
         raise segments.SegmentError("it ends where its content should begin")
     return found
 
@@ -123,7 +127,7 @@ def resign(path: Path, keys: Sequence[Signer]) -> None:
         with path.open("rb") as file:
             segment = segments.Segments(file)
             if is_signature_segment(file):
-                segment.begin()
+                segment.begin(most=_MAX_SEGMENT)
                 segment.digests()
             start = segment.offset
             if not segment.begin("sha1"):
