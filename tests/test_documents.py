@@ -128,6 +128,16 @@ def test_the_image_in_the_readme_is_this_version_s() -> None:
     assert set(re.findall(r"ghcr\.io/OWNER/pakman:(\S+)", README)) == {__version__}
 
 
+@pytest.mark.parametrize(
+    "path",
+    [TOP / "README.md", TOP / ".github/workflows/package.yml", *(each / "README.md" for each in EXAMPLES)],
+    ids=lambda path: path.parent.name,
+)
+def test_the_tag_in_a_snippet_is_one_that_this_version_moves(path: Path) -> None:
+    tags = re.findall(r"uses: OWNER/pakman(?:/\S+)?@(\S+)", path.read_text())
+    assert set(tags) == {f"v{__version__.partition('.')[0]}"}
+
+
 def test_nothing_names_a_registry_or_an_index() -> None:
     for path in [*TOP.glob("requirements*.lock"), TOP / "Makefile", TOP / "README.md", TOP / "pyproject.toml"]:
         assert not re.search(r"(index-url|find-links|https?://(?![a-z0-9]+\.example))", path.read_text()), path.name
