@@ -52,6 +52,7 @@ def s3_error(status: int, code: str, **more: str) -> Answer:
 Begun = Callable[[Request], object]
 Before = Callable[[Request], Answer | None]
 After = Callable[[Request, Answer], Answer]
+Between = Callable[[Request, bytes], bytes]
 
 
 @contextmanager
@@ -60,15 +61,17 @@ def proxy(
     *,
     begun: Begun = lambda _request: None,
     before: Before = lambda _request: None,
+    between: Between = lambda _request, body: body,
     after: After = lambda _request, answer: answer,
     tls: ssl.SSLContext | None = None,
 ) -> Iterator[str]:
     """Yield the address of a proxy for the server at `upstream`; at the end nothing is on its way to that any more.
 
     `begun` is called before a request's body is read: where it raises, the connection is reset in the middle of that.
-    What `before` returns is answered without asking the server; `after` may change what the server answered.
+    What `before` returns is answered without asking the server; `between` may change the body that the server gets,
+    `after` what the server answered.
     """
-    server = _Server(urlsplit(upstream).netloc, begun, before, after)
+    server = _Server(urlsplit(upstream).netloc, begun, before, between, after)
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -87,10 +90,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, upstream: str, begun: Begun, before: Before, after: After) -> None:
+    def __init__(self, upstream: str, begun: Begun, before: Before, between: Between, after: After) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = upstream
-        self.begun, self.before, self.after = begun, before, after
+        self.begun, self.before, self.between, self.after = begun, before, between, after
         self.ends = threading.Event()
         self._lock = threading.Condition()
         self._count = self._asking = 0
@@ -138,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self.server.before(request)
         if answer is None:
             with self.server.asking():
-                answer = self.server.after(request, self._ask(body))
+                answer = self.server.after(request, self._ask(self.server.between(request, body)))
         self._give(answer)
 
     def _ask(self, body: bytes) -> Answer:

@@ -120,6 +120,8 @@ class Connection:
         self.client = self._client(session, region or "us-east-1")
         self.conditional = True
         """Whether the server knows If-None-Match on PUT, as far as we know."""
+        self.answers_md5 = True
+        """Whether the ETag of what is stored is its MD5, as far as we know; not where the server encrypts."""
         self.base_url = self._base_url(str(self.client.meta.endpoint_url))
         self.lane = self._lane(session.get_credentials(), access.ca_bundle or profile.get_config_variable("ca_bundle"))
 

@@ -67,8 +67,8 @@ class Lane:
     ) -> str | None:
         """PUT and return the ETag as the server wrote it; None where the answer is anything but a plain success.
 
-        A body that is not signed (signing is a SHA-256 of it) is guarded by Content-MD5, which is signed. `on_sent` is
-        called with the number of bytes that have left.
+        A body that is not signed (signing is a SHA-256 of it) is guarded by a Content-MD5 among the headers, which are
+        signed, or by whoever compares the ETag. `on_sent` is called with the number of bytes that have left.
         """
         from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest

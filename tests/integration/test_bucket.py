@@ -432,6 +432,46 @@ def test_what_arrives_damaged_is_found_out(s3_server: S3Server, location: Locati
     assert nothing_shows(s3_server, location)
 
 
+def test_a_part_that_is_damaged_on_its_way_is_sent_again(
+    s3_server: S3Server, location: Location, built: Repository
+) -> None:
+    damaged: list[str] = []
+
+    def damage(request: Request, body: bytes) -> bytes:
+        # What a proxy changes on a line without TLS: the second part, as often as nothing vouches for it.
+        if "partNumber=2" not in request.path or "Content-MD5" in request.headers:
+            return body
+        damaged.append(request.path)
+        return body[::-1]
+
+    with proxy(s3_server.endpoint, between=damage) as endpoint:
+        publish((built,), opened(s3_server, location, endpoint))
+    assert len(damaged) == 1
+    assert whole(built, s3_server, location)
+
+
+def test_where_an_etag_is_no_md5_the_next_parts_carry_theirs(
+    s3_server: S3Server, location: Location, built: Repository
+) -> None:
+    sent: list[bool] = []
+
+    def note(request: Request) -> None:
+        if "partNumber" in request.path:
+            sent.append("Content-MD5" in request.headers)
+
+    def blur(_request: Request, answer: Answer) -> Answer:
+        if sent == [False]:
+            answer.headers = {name: value for name, value in answer.headers.items() if name.lower() != "etag"}
+            answer.headers["ETag"] = '"00000000000000000000000000000000"'
+        return answer
+
+    with proxy(s3_server.endpoint, before=note, after=blur) as endpoint:
+        publish((built,), Bucket(location, endpoint_url=endpoint, env=s3_server.env, concurrency=1))
+    # The first one once more, and then the other two.
+    assert sent == [False, True, True, True]
+    assert whole(built, s3_server, location)
+
+
 def test_a_part_that_is_lost_leaves_no_upload_behind(
     s3_server: S3Server, location: Location, built: Repository
 ) -> None:
