@@ -13,7 +13,7 @@ from pakman.errors import SigningError, UsageError
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
     from pakman.bucket import Bucket
     from pakman.channels import Channel
-    from pakman.channels.adding import Joined
+    from pakman.channels.adding import Joined, Wanted
     from pakman.outputs import Results
     from pakman.progress import Progress
     from pakman.repository import Repository
@@ -93,6 +93,18 @@ def refuse(channel: Channel, repositories: tuple[Repository, ...], *, dry_run: b
     adding.refuse(channel, adding.built(repositories))
 
 
+def say_plan(channel: Channel, wanted: Wanted, joined: Joined, progress: Progress) -> None:
+    """Say what would happen to a channel."""
+    from pakman.channels import adding
+
+    for key in joined.uploaded:
+        progress.must_say(f"would be stored: {key}")
+    for key in joined.skipped:
+        progress.must_say(f"is there already: {key}")
+    for key in adding.kept_true(channel, wanted):
+        progress.must_say(f"would be brought up to date: {key}")
+
+
 def join(
     channel: Channel, repositories: tuple[Repository, ...], progress: Progress, results: Results, *, dry_run: bool
 ) -> Joined:
@@ -102,10 +114,7 @@ def join(
     wanted = adding.built(repositories)
     if dry_run:
         joined = adding.plan(channel, wanted)
-        for key in joined.uploaded:
-            progress.must_say(f"would be stored: {key}")
-        for key in joined.skipped:
-            progress.must_say(f"is there already: {key}")
+        say_plan(channel, wanted, joined, progress)
         return joined
     package = repositories[0].packages[0].name
     with progress.phase(f"Channel {channel.name} in {channel.bucket.location}"):

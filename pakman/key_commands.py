@@ -107,7 +107,8 @@ def keygen(args: argparse.Namespace, env: Env) -> str:
 
     owner, name = detection.owner_and_name(Path.cwd(), env, project=args.project)
     if args.rotate:
-        return _rotation(*signing.rotate(args.output, owner, name))
+        old = signing.private_keys(args.output, owner, name)
+        return _rotation(*signing.rotate(args.output, owner, name), old[0] if len(old) == 1 else None)
     private, public = signing.keygen(args.output, signing.key_name(owner, name))
     return (
         f"{private}  the secret: put its text into a secret named PAKMAN_SIGNING_KEY, keep a copy, never commit it\n"
@@ -115,10 +116,14 @@ def keygen(args: argparse.Namespace, env: Env) -> str:
     )
 
 
-def _rotation(private: Path, public: Path) -> str:
+def _rotation(private: Path, public: Path, old: Path | None) -> str:
+    """Return what to do, `old` being the file of the key before, where that is known."""
     import shlex
 
     file = shlex.quote(str(private))
+    old_file, old_name = (
+        ("FILE-OF-THE-OLD-KEY", "NAME-OF-THE-OLD-KEY.rsa") if old is None else (shlex.quote(str(old)), old.name)
+    )
     secret = f"PAKMAN_SIGNING_KEY_{private.stem[-8:].upper()}"
     return f"""\
 {private}  the new secret: keep a copy, never commit it
@@ -130,7 +135,7 @@ def _rotation(private: Path, public: Path) -> str:
      signing-key: ${{{{ secrets.{secret} }}}}
      previous-signing-key: ${{{{ secrets.PAKMAN_SIGNING_KEY }}}} # what signing-key had
    On the command line:
-     --signing-key {file} --previous-signing-key FILE-OF-THE-OLD-KEY
+     --signing-key {file} --previous-signing-key {old_file}
    for all that signs: run, build, push, release and `pakman repository`.
 
 2. Ship a new commit, into every channel that there is, for every architecture. Machines
@@ -146,7 +151,7 @@ def _rotation(private: Path, public: Path) -> str:
 
 4. Not before each of them has the new key, let the old one go: no previous-signing-key
    any more, in a workflow or on the command line, and on the machines
-     rm /etc/apk/keys/NAME-OF-THE-OLD-KEY.rsa.pub
+     rm /etc/apk/keys/{old_name}.pub
    A machine that has not got the new key by then is told "UNTRUSTED signature", and
    keeps what it has until it gets it.
 

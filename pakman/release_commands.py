@@ -12,7 +12,6 @@ from pakman import commands
 
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
     from pakman.bucket import Bucket
-    from pakman.channels.adding import Joined
     from pakman.notify import Hook
     from pakman.outputs import Results
     from pakman.progress import Progress
@@ -99,6 +98,7 @@ def _made(
 ) -> Release:
     from pakman import channel_commands
     from pakman import release as story
+    from pakman.channels import adding
 
     results.repositories, results.is_fetched = repositories, True
     channel = channel_commands.channel_for(args, env, bucket, repositories)
@@ -107,10 +107,15 @@ def _made(
             bucket, repositories, folder, channel=channel, on_progress=progress.bar, dry_run=args.dry_run
         )
     if args.dry_run:
-        results.plan, results.skipped = made.publication, "nothing was released: it is a dry run"
+        why = f"{made.path} is there already" if made.was_there else "it is a dry run"
+        results.plan, results.skipped = made.publication, f"nothing was released: {why}"
         progress.notice(results.skipped)
-        for key in (*_uploaded(made.joined), *made.publication.uploaded):
+        if channel is not None and made.joined is not None and not made.was_there:
+            channel_commands.say_plan(channel, adding.built(repositories), made.joined, progress)
+        for key in made.publication.uploaded:
             progress.must_say(f"would be stored: {key}")
+        for key in made.publication.skipped:
+            progress.must_say(f"is there already: {key}")
         return made
     results.publication, results.joined, results.release = made.publication, made.joined, made
     if made.was_there:
@@ -118,7 +123,3 @@ def _made(
     else:
         progress.say(f"released: {made.url}")
     return made
-
-
-def _uploaded(joined: Joined | None) -> tuple[str, ...]:
-    return () if joined is None else joined.uploaded

@@ -160,7 +160,7 @@ def _prune(args: argparse.Namespace, env: Env) -> None:
     rule = _rule(args)
     progress = commands.progress_for(args, env, quiet_stdout=args.format == "json")
     with closing(shipping.bucket_for(args, env)) as bucket:
-        channel = _known(args, env, bucket)
+        channel = _channels(args, bucket)[0] if args.dry_run else _known(args, env, bucket)
         with progress.phase(f"Prune channel {channel.name} in {bucket.location}{' (dry run)' if args.dry_run else ''}"):
             done = pruning.prune(channel, rule, clock=time.monotonic, dry_run=args.dry_run)
     if args.format == "json":
@@ -198,7 +198,7 @@ def _rule(args: argparse.Namespace) -> Rule:
 def _whole_number(text: str) -> int:
     if not re.fullmatch(r"0*[1-9][0-9]{0,8}", text, re.ASCII):
         raise UsageError(
-            f"--keep is {text[:80]!r}, but it should be a whole number, 1 at least",
+            f"--keep is {text[:80]!r}, but it should be a whole number from 1 to 999999999",
             hint="the newest version always stays: a channel without one would install nothing",
         )
     return int(text)
@@ -211,7 +211,8 @@ def _seconds(text: str) -> int:
     found = re.fullmatch(r"([0-9]{1,6})([hd])", text, re.ASCII)
     if found is None:
         raise UsageError(
-            f"--older-than is {text[:80]!r}, but it should be a number of days or hours", hint="write it as 30d or 12h"
+            f"--older-than is {text[:80]!r}, but it should be a number of days or hours, of six digits at most",
+            hint="write it as 30d or 12h",
         )
     return int(found[1]) * _UNITS[found[2]]
 

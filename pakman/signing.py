@@ -5,6 +5,7 @@ The private key stays inside `SigningKey`: no text of it is in an exception, a r
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from dataclasses import dataclass, field, replace
@@ -224,6 +225,13 @@ def rotate(directory: Path, owner: str, name: str) -> tuple[Path, Path]:
     der = key._private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     own = replace(key, name=key_name(owner, f"{name}-{hashlib.sha256(der).hexdigest()[:8]}"))
     return _write(directory, own, f"{pem.NAME_FIELD}: {own.name}\n")
+
+
+def private_keys(directory: Path, owner: str, name: str) -> tuple[Path, ...]:
+    """Return the files in a directory that are called as a repository's private keys are, rotated or not; sorted."""
+    first, _ = _pair(directory, key_name(owner, name))
+    rotated = directory.glob(f"{glob.escape(first.stem)}-{'[0-9a-f]' * 8}.rsa")
+    return tuple(sorted(each for each in (first, *rotated) if each.is_file()))
 
 
 def _pair(directory: Path, name: str) -> tuple[Path, Path]:

@@ -128,6 +128,21 @@ def test_a_key_that_follows_comes_with_what_to_do(tmp_path: Path, monkeypatch: p
     assert not any(line in said for line in private.read_text().splitlines()[2:-1])
 
 
+def test_the_key_that_it_follows_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signing, "_KEYGEN_BITS", 2048)
+    monkeypatch.chdir(tmp_path)
+    rotate = arguments.parser().parse_args(["keygen", "--rotate", "--project=acme/shop"])
+    (tmp_path / "acme-shop.rsa").write_text("the first")
+    # Keys of other projects, and what is no key of keygen's.
+    for name in ("acme-shop-two.rsa", "acme-shop.rsa.pub", "acme-shopping-0123abcd.rsa"):
+        (tmp_path / name).write_text("another")
+    said = key_commands.keygen(rotate, {})
+    assert "--previous-signing-key acme-shop.rsa\n" in said
+    assert "rm /etc/apk/keys/acme-shop.rsa.pub\n" in said
+    # Which of two it follows, nobody knows.
+    assert "--previous-signing-key FILE-OF-THE-OLD-KEY\n" in key_commands.keygen(rotate, {})
+
+
 def test_a_channel_is_signed_with_the_keys_of_the_packages(tmp_path: Path) -> None:
     args = arguments.parser().parse_args(["push", "x", "--bucket=s3://b", "--channel=stable"])
     both = dict(zip(BOTH, (new(), old()), strict=True))

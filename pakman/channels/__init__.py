@@ -58,7 +58,7 @@ def refuse_name(name: str, flag: str = "--channel") -> str:
     if not NAME.fullmatch(name):
         raise UsageError(
             f"{flag} is {name[:80]!r}, which cannot be a channel's name",
-            hint="write lower-case letters, digits, '.', '_' and '-', e.g. stable or edge",
+            hint="write up to 63 lower-case letters, digits, '.', '_' and '-', e.g. stable or edge",
         )
     return name
 

@@ -113,6 +113,17 @@ def plan(channel: Channel, wanted: Wanted) -> Joined:
     return _joined(channel, wanted, {key for key, _ in _keyed(channel, wanted)} - there)
 
 
+def kept_true(channel: Channel, wanted: Wanted) -> tuple[str, ...]:
+    """Return the keys of what `add` brings up to date behind the packages, in its order."""
+    names = {arch: sorted({each.stanza.name for each in additions}) for arch, additions in wanted.items()}
+    return (
+        channel.key(SUMS_FILE),
+        *(channel.key(arch, INDEX_FILE) for arch in names),
+        *(channel.key("latest", arch, f"{name}.apk") for arch in names for name in names[arch]),
+        channel.key(INSTALL_FILE),
+    )
+
+
 def add(
     channel: Channel,
     wanted: Wanted,

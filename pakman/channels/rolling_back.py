@@ -32,15 +32,16 @@ class RolledBack:
 def roll_back(channel: Channel, to: str | None, *, on_target: Callable[[Targets], None] = lambda _: None) -> RolledBack:
     """Take all that is newer than a version (None: the newest but one) out of every index, and see to `latest`.
 
-    `on_target` is told what it goes back to, before anything changes: with it as `to`, what was interrupted is finished
-    by another run, which goes back no further. Raises BucketError.
+    `on_target` is told what it goes back to, before anything changes, if anything will: with it as `to`, what was
+    interrupted is finished by another run, which goes back no further. Raises BucketError.
     """
     channel.bucket.refuse_without_conditions()
     found = indexes(channel)
     targets = _before_the_newest(channel, found) if to is None else _named(channel, found, to)
     for arch, stanzas in found.items():
         _refuse_to_empty(channel, arch, stanzas, targets)
-    on_target(targets)
+    if any(_goes(each, targets) for stanzas in found.values() for each in stanzas):
+        on_target(targets)
     buried = tombstones.names(channel)
     removed: set[str] = set()
     for arch in found:

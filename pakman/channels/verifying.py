@@ -171,7 +171,7 @@ def _wrong_sums(
     channel: Channel, entries: Mapping[str, Stanza], sums: Mapping[str, str], found: Contents, read: Mapping[str, str]
 ) -> Iterator[Problem]:
     if entries and not sums:
-        yield Problem(SUMS_FILE, "is not there, or empty")
+        yield Problem(SUMS_FILE, "is not there, or has no line of a SHA-256 and a package")
         return
     for name in entries:
         if name not in sums:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Callable
 from io import BytesIO
@@ -98,11 +99,13 @@ def test_every_push_adds_to_the_channel(store: Store, push: Push, tmp_path: Path
 
 def test_what_went_where_is_told(store: Store, push: Push, tmp_path: Path) -> None:
     signed_repository(tmp_path / "built", arch=ARCH)
-    code, out, _ = push(tmp_path / "built", "--channel", "stable", "--dry-run")
+    code, out, err = push(tmp_path / "built", "--channel", "stable", "--dry-run")
     assert code == 0
     assert store.objects() == {}
     code, out, _ = push(tmp_path / "built", "--channel", "stable")
     assert code == 0
+    said = re.findall(r"^would be (?:stored|brought up to date): (\S+)$", err, re.MULTILINE)
+    assert sorted(said) == sorted(f"{store.location.prefix}/{name}" for name in store.names())
     url = f"{store.server.endpoint}/channels/{store.location.prefix}/channels/stable"
     assert f"wget -qO- {url}/install.sh | sh\n" in out
     code, out, _ = push(tmp_path / "built", "--channel", "stable", "--format", "json")

@@ -237,6 +237,15 @@ def test_a_dry_run_stores_nothing(store: Store, pakman: Pakman, tmp_path: Path) 
     assert code == 0
     assert f"would be stored: {store.location.prefix}/channels/stable/{OTHER}/notes-1.0.0-r0.apk" in err
     assert f"would be stored: {store.location.prefix}/{FOLDER}/release.json" in err
+    assert f"would be brought up to date: {store.location.prefix}/channels/stable/{OTHER}/APKINDEX.tar.gz" in err
+    assert stamps(store) == before
+    assert pakman("release", EXPECT, "--channel=stable")[0] == 0
+    before = stamps(store)
+    code, _, err = pakman("release", EXPECT, "--channel=stable", "--dry-run")
+    assert code == 0
+    there = f"{store.location.prefix}/{FOLDER}/release.json"
+    assert f"nothing was released: {there} is there already" in err
+    assert "would be" not in err
     assert stamps(store) == before
 
 

@@ -270,7 +270,7 @@ def test_what_goes_while_it_is_verified_and_what_an_index_has_twice_are_problems
         found = verify(Channel(bucket, "stable", channel.keys)).problems
     twice, once = f"{ARCH}/notes-1.0.0-r0.apk", f"{ARCH}/notes-openrc-1.0.0-r0.apk"
     assert [(each.object, each.problem.partition(":")[0]) for each in found] == [
-        ("SHA256SUMS", "is not there, or empty"),
+        ("SHA256SUMS", "is not there, or has no line of a SHA-256 and a package"),
         (twice, "is another build than its index names"),
         (twice, "is in the index 2 times"),
         (once, "has gone from the bucket, but the index names it"),
@@ -373,10 +373,11 @@ def test_machines_follow_a_rollback_when_they_are_told(
     alpine_root.sh(f"{command}; grep 1.1.0 /usr/share/notes/version")
     assert alpine_root.sh("cat /etc/apk/world") == world
 
-    code, out, _ = run("rollback", "stable", "--to", "1.1.0")
+    code, out, err = run("rollback", "stable", "--to", "1.1.0")
     assert (code, out.splitlines()) == (0, [
         "stable has nothing newer than notes 1.1.0-r0: there is nothing to take back"
     ])  # fmt: skip
+    assert "goes back" not in err
     assert run("rollback", "stable")[0] == 0
     code, _, err = run("rollback", "stable")
     assert code == 6
@@ -505,12 +506,14 @@ def tombs(store: Store) -> list[str]:
 
 
 def test_old_versions_leave_the_index_first_and_the_bucket_later(
-    store: Store, channel: Channel, run: Run, tmp_path: Path
+    store: Store, channel: Channel, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both(store, tmp_path, ["1.8.0-r0", "1.9.0-r0", "1.10.0-r0"])
     store.put(f"channels/stable/{ARCH}/notes-0.1.0-r0.apk", b"of a push that was killed")
     before = store.objects()
-    code, out, _ = run("prune", "stable", "--keep", "1", "--dry-run")
+    with monkeypatch.context() as without:
+        without.delenv("PAKMAN_SIGNING_KEY")
+        code, out, _ = run("prune", "stable", "--keep", "1", "--dry-run")
     assert code == 0
     assert out.splitlines()[0] == "stable: 8 packages would be taken from the index, 0 would be deleted, 9 waiting"
     assert store.objects() == before
