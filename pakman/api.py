@@ -49,16 +49,26 @@ class _SilentError(Exception):
 class Api:
     """A service at an address, `source` being the flag or the variable that names that.
 
-    `on_wait` is told why one has to wait.
+    `on_wait` is told why one has to wait. `role` is what the service is to us, `later` what to do where it fails now.
 
     Raises UsageError for an address that cannot be one; each request raises DeploymentError.
     """
 
     def __init__(
-        self, text: str, source: str, *, clock: Callable[[], float], on_wait: Callable[[str], None], patience: Patience
+        self,
+        text: str,
+        source: str,
+        *,
+        role: str,
+        later: str,
+        clock: Callable[[], float],
+        on_wait: Callable[[str], None],
+        patience: Patience,
     ) -> None:
         self.address = address(text, source)
         self._source = source
+        self._role = role
+        self._later = later
         self._clock = clock
         self._on_wait = on_wait
         self._patience = patience
@@ -72,7 +82,7 @@ class Api:
 
     @property
     def _is_it(self) -> str:
-        return f"look at {self._source}: is it the service's address?"
+        return f"look at {self._source}: is it the {self._role}'s address?"
 
     def another(self) -> DeploymentError:
         """Return the error for an answer that no deployment service gives."""
@@ -98,7 +108,7 @@ class Api:
                 answer = self._once(method, path, body, headers)
             except _SilentError as error:
                 if is_last:
-                    raise self.error(f"cannot be reached: {error}", hint=_LATER) from error
+                    raise self.error(f"cannot be reached: {error}", hint=self._later) from error
                 why = str(error)
             else:
                 if is_last or not _may_pass(answer.status):
@@ -173,10 +183,10 @@ class Api:
         if 300 <= status < 400:
             return self.error(
                 f"sends us elsewhere ({_host(answer.location)}), and no {kept} is taken there",
-                hint=f"give the service's own address as {self._source}",
+                hint=f"give the {self._role}'s own address as {self._source}",
             )
         if _may_pass(status):
-            return self.error(f"failed, again and again ({status})", hint=_LATER)
+            return self.error(f"failed, again and again ({status})", hint=self._later)
         return self.unexpected(f"{status}, which is none of its answers")
 
 
@@ -202,8 +212,6 @@ def _no_name(error: Exception) -> int | None:
 
 _MOST = 1 << 20
 """Bytes of an answer."""
-
-_LATER = "run it again later: what has been shipped is kept, and nothing is deployed twice"
 
 
 def address(text: str, source: str, *, at_stake: str = "tokens") -> str:

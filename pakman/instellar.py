@@ -76,7 +76,7 @@ class Instellar:
         on_wait: Callable[[str], None] = lambda _why: None,
         patience: Patience = Patience(),  # noqa: B008  # frozen
     ) -> None:
-        self._api = Api(endpoint, source, clock=clock, on_wait=on_wait, patience=patience)
+        self._api = Api(endpoint, source, role="service", later=_LATER, clock=clock, on_wait=on_wait, patience=patience)
         self._tokens = tokens
         self._on_secret = on_secret
         self._token: str | None = None
@@ -201,6 +201,7 @@ class Instellar:
         return self._api.refusal(answer)
 
 
+_LATER = "run it again later: what has been shipped is kept, and nothing is deployed twice"
 _SHOWN = 5
 """Refusals that fit into a sentence."""
 

@@ -43,8 +43,15 @@ class Hook:
         parts = _parts(url)
         server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         self._secret = _usable(secret)
-        self._api = Api(address(server, _SOURCE, at_stake="release"), _SOURCE, clock=clock, on_wait=on_wait,
-                        patience=patience)  # fmt: skip
+        self._api = Api(
+            address(server, _SOURCE, at_stake="release"),
+            _SOURCE,
+            role="receiver",
+            later=_AGAIN,
+            clock=clock,
+            on_wait=on_wait,
+            patience=patience,
+        )
         self._path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         self._headers = _authentication(parts)
 

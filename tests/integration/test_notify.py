@@ -116,8 +116,14 @@ def test_a_refusal_is_one_sentence_and_final(receiver: Receiver, fault: Fault, s
 def test_what_goes_wrong_every_time_is_one_sentence(receiver: Receiver, fault: Fault, sentence: str) -> None:
     error = refused(receiver, fault)
     assert sentence in error.message
-    assert error.hint.startswith("run it again later")
+    assert error.hint == "the release is complete: run `pakman release` again to tell of it once more"
     assert len(receiver.asked) == 3
+
+
+def test_an_answer_of_another_kind_is_one_sentence(receiver: Receiver) -> None:
+    error = refused(receiver, Fault(501))
+    assert error.message == f"{receiver.endpoint} answers with 501, which is none of its answers"
+    assert error.hint == "look at --notify-url: is it the receiver's address?"
 
 
 @pytest.mark.parametrize("status", [302, 307])
@@ -126,7 +132,7 @@ def test_no_signature_follows_a_redirect(receiver: Receiver, status: int) -> Non
         error = refused(receiver, Fault(status, headers={"location": f"{elsewhere.endpoint}/x"}))
         assert elsewhere.asked == []
     assert "sends us elsewhere (127.0.0.1), and no signature is taken there" in error.message
-    assert "--notify-url" in error.hint
+    assert error.hint == "give the receiver's own address as --notify-url"
     assert len(receiver.asked) == 1
 
 
