@@ -9,6 +9,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal
 
@@ -258,7 +259,9 @@ class Bucket:
         with failures.told(self._access):
             self._has_conditions = conditional.probe(self._connection(), self.location.name, key)
         if not self._has_conditions:
-            self.delete([key])
+            # Who pushes need not have the right to delete.
+            with suppress(BucketError):
+                self.delete([key])
             raise BucketError(
                 f"{self._access.place} does not heed the conditions of a write (If-Match, If-None-Match): of two "
                 "pushes at the same time one would be lost",

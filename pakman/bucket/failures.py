@@ -39,8 +39,7 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "AccessDenied": (
         "the credentials do not allow this",
-        "they need s3:ListBucket on the bucket, s3:PutObject, s3:GetObject and s3:AbortMultipartUpload on its objects, "
-        "and `pakman repository prune` s3:DeleteObject",
+        "they need s3:PutObject on the bucket's objects, as all that ships does; to replace one, s3:GetObject as well",
     ),
     "PermanentRedirect": (
         "the bucket is in another region",
@@ -89,6 +88,15 @@ _OTHER_CODES = {
     "QuotaExceeded": "InsufficientStorage",
     "storage_cap_exceeded": "InsufficientStorage",
 }
+
+_RIGHTS = {
+    "ListObjectsV2": "they need s3:ListBucket on the bucket, as `pakman release`, `deploy` and `repository` do",
+    "GetObject": "they need s3:GetObject on the bucket's objects, as every command does: it reads what is there",
+    "CopyObject": "they need s3:GetObject and s3:PutObject on the bucket's objects, as all that changes a channel does",
+    "DeleteObject": "they need s3:DeleteObject on the bucket's objects, as `pakman repository prune` and `rollback` do",
+}
+"""What is missing where one of these requests is denied; of the others all store. What only clears up, and is denied,
+stops nobody."""
 
 _ROLE = "look at AWS_ROLE_ARN, and at what the role's trust policy wants of who takes it: repository, branch, audience"
 
@@ -147,6 +155,8 @@ def _refused(access: Access, key: str, error: ClientError) -> BucketError:
     sentence, hint = _SENTENCES[known]
     headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     region = headers.get("x-amz-bucket-region") or error.response.get("Error", {}).get("Region")
+    if known == "AccessDenied":
+        hint = _RIGHTS.get(error.operation_name, hint)
     if known == "PermanentRedirect" and region:
         hint = f"give the bucket's region: --region {region}"
     if known in ("PermanentRedirect", "ServerError", "SlowDown"):

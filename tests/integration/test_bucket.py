@@ -7,13 +7,14 @@ import datetime
 import ipaddress
 import logging
 import os
+import re
 import socket
 import ssl
 import subprocess
 import threading
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from pakman.repository import Repository
 from tests.proxy import After, Answer, Before, Request, proxy, s3_error
 from tests.repositories import repository
 from tests.servers import S3Server, running_s3_server
+from tests.test_documents import README
 
 pytestmark = pytest.mark.s3
 
@@ -223,6 +225,40 @@ def test_what_servers_refuse(
     assert message in error.message
     assert hint in error.hint
     assert nothing_shows(s3_server, location)
+
+
+@pytest.mark.parametrize(
+    ("method", "ask", "rights"),
+    [
+        ("PUT", lambda bucket, key: bucket.copy(key, f"{key}-2", cache_control="no-cache", notes={}), {"Get", "Put"}),
+        (
+            "PUT",
+            lambda bucket, key: bucket.swap(key, b"2", over="1", content_type="a/b", cache_control="no-cache"),
+            {"Get", "Put"},
+        ),
+        ("GET", lambda bucket, key: bucket.sha256(key), {"Get"}),
+        ("GET", lambda bucket, _key: bucket.now(), {"List"}),
+        ("DELETE", lambda bucket, key: bucket.delete([key]), {"Delete"}),
+    ],
+    ids=["copy", "replace", "read", "list", "delete"],
+)
+def test_the_right_that_is_missing_is_named(
+    s3_server: S3Server, location: Location, method: str, ask: Callable[[Bucket, str], object], rights: set[str]
+) -> None:
+    key = location.key("one")
+    s3_server.client().put_object(Bucket=location.name, Key=key, Body=b"1")
+    with proxy(s3_server.endpoint, before=only(method, s3_error(403, "AccessDenied"))) as endpoint:
+        bucket = opened(s3_server, location, endpoint)
+        with pytest.raises(BucketError, match="the credentials do not allow this") as caught:
+            ask(bucket, key)
+    named = set(re.findall(r"s3:\w+", caught.value.hint))
+    assert named == {f"s3:{each}{'Bucket' if each == 'List' else 'Object'}" for each in rights}
+    # The README's table says the same of them.
+    rows = re.findall(r"^\| (`s3:.*) \| (.*) \|$", README, re.MULTILINE)
+    what_for = {right: text for cell, text in rows for right in re.findall(r"`(s3:\w+)`", cell)}
+    for command in re.findall(r"prune|rollback|release|deploy|repository", caught.value.hint):
+        assert all(command in what_for[right] for right in named)
+    assert named <= what_for.keys()
 
 
 def test_a_connection_that_breaks(s3_server: S3Server, location: Location, built: Repository) -> None:
