@@ -118,5 +118,5 @@ def join(
         return joined
     package = repositories[0].packages[0].name
     with progress.phase(f"Channel {channel.name} in {channel.bucket.location}"):
-        results.joined = adding.add(channel, wanted, package, on_progress=progress.bar, on_wait=progress.notice)
+        results.joined = adding.add(channel, wanted, package, on_progress=progress.bar, on_notice=progress.notice)
     return results.joined

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -58,13 +58,15 @@ def release(
     *,
     channel: Channel | None = None,
     on_progress: OnProgress = lambda *_: None,
+    on_notice: Callable[[str], None] = lambda _: None,
     dry_run: bool = False,
 ) -> Release:
     """Make a release of what was pushed of a commit: the archive, the channel, and last release.json.
 
-    `repositories` are what `pushed.fetch` has left here, `folder` has room for the archive. What would be refused is
-    refused before anything is stored. Made again, it changes nothing: neither is a version that was taken out of the
-    channel since put back. One that was killed is finished by making it again. Raises BucketError.
+    `repositories` are what `pushed.fetch` has left here, `folder` has room for the archive; `on_notice` is told what is
+    notable. What would be refused is refused before anything is stored. Made again, it changes nothing: neither is a
+    version that was taken out of the channel since put back. One that was killed is finished by making it again. Raises
+    BucketError.
     """
     first = _refuse_several(repositories)
     here = bucket.location.key("deployments", first.owner, first.slug, str(first.commit))
@@ -80,7 +82,7 @@ def release(
         joined = None if channel is None else adding.plan(channel, wanted)
     else:
         new = {made.key} if archive.store(bucket, made) else set()
-        joined = None if channel is None else _join(channel, wanted, first.packages[0].name, on_progress)
+        joined = None if channel is None else _join(channel, wanted, first.packages[0].name, on_progress, on_notice)
         new |= {path} if not was_there and _store(bucket, path, body, folder) else set()
     keys = (made.key, path)
     return Release(
@@ -215,9 +217,13 @@ def _difference(theirs: bytes, ours: bytes) -> str:
     return f"another {' and '.join(named)}" if named else "other content"
 
 
-def _join(channel: Channel, wanted: Wanted, package: str, on_progress: OnProgress) -> Joined:
+def _join(
+    channel: Channel, wanted: Wanted, package: str, on_progress: OnProgress, on_notice: Callable[[str], None]
+) -> Joined:
     # Whoever took a version out of the channel after its release does not find it there again.
-    return adding.add(channel, wanted, package, on_progress=on_progress) if wanted else adding.plan(channel, wanted)
+    if not wanted:
+        return adding.plan(channel, wanted)
+    return adding.add(channel, wanted, package, on_progress=on_progress, on_notice=on_notice)
 
 
 def _store(bucket: Bucket, path: str, body: bytes, folder: Path) -> bool:

@@ -104,7 +104,13 @@ def _made(
     channel = channel_commands.channel_for(args, env, bucket, repositories)
     with progress.phase(f"Release in {bucket.location}{' (dry run)' if args.dry_run else ''}"):
         made = story.release(
-            bucket, repositories, folder, channel=channel, on_progress=progress.bar, dry_run=args.dry_run
+            bucket,
+            repositories,
+            folder,
+            channel=channel,
+            on_progress=progress.bar,
+            on_notice=progress.notice,
+            dry_run=args.dry_run,
         )
     if args.dry_run:
         why = f"{made.path} is there already" if made.was_there else "it is a dry run"

@@ -111,7 +111,7 @@ def _promote(args: argparse.Namespace, env: Env) -> None:
         target = _to_change(args, env, bucket, args.target)
         with progress.phase(f"Promote {source.name} to {target.name} in {bucket.location}"):
             done = promoting.promote(
-                source, target, args.package_version, on_progress=progress.bar, on_wait=progress.notice
+                source, target, args.package_version, on_progress=progress.bar, on_notice=progress.notice
             )
     for arch in done.without:
         progress.notice(f"channel {source.name} has no such version for {arch}")

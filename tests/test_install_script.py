@@ -53,6 +53,18 @@ def test_an_address_is_one_word_of_the_shell(url: str) -> None:
     assert shlex.split(line) == [key.name, url, key.sha256]
 
 
+@given(st.from_regex(install_script._URL, fullmatch=True) | st.just(NASTY))
+def test_the_address_can_be_read_again(url: str) -> None:
+    assert install_script.repository_url(render(repository_url=url).encode()) == url
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"repository=x", b"\trepository=", b"\trepository='", b"\trepository=a b", b"\trepository=\xff"]
+)
+def test_no_address_is_read_from_another_script(line: bytes) -> None:
+    assert install_script.repository_url(b"#!/bin/sh\n" + line + b"\n") is None
+
+
 @pytest.mark.parametrize(
     "url",
     [

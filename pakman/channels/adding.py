@@ -130,16 +130,16 @@ def add(
     package: str,
     *,
     on_progress: OnProgress = lambda *_: None,
-    on_wait: Callable[[str], None] = lambda _: None,
+    on_notice: Callable[[str], None] = lambda _: None,
 ) -> Joined:
     """Let packages join a channel, whose install.sh installs `package`. Raises BucketError.
 
-    The public keys are in the bucket already; `on_progress` is called as `publish` does, `on_wait` with a sentence.
+    The public keys are in the bucket already; `on_progress` is called as `publish` does, `on_notice` with a sentence.
     """
     channel.bucket.refuse_without_conditions()
     refuse(channel, wanted)
     revived = tombstones.revive(
-        channel, [f"{arch}/{file_name(each.stanza)}" for arch, all_ in wanted.items() for each in all_], on_wait
+        channel, [f"{arch}/{file_name(each.stanza)}" for arch, all_ in wanted.items() for each in all_], on_notice
     )
     with closing(channel.bucket), workers(channel.bucket.concurrency) as (files, parts):
         counter = Counter(sum(each.path.stat().st_size for _, each in _keyed(channel, wanted)), on_progress)
@@ -158,7 +158,7 @@ def add(
             tombstones.remove(channel, name)
     for arch, additions in wanted.items():
         refresh_latest(channel, arch, {each.stanza.name for each in additions})
-    _write_install_script(channel, package)
+    _write_install_script(channel, package, on_notice)
     return _joined(channel, wanted, new)
 
 
@@ -279,11 +279,20 @@ def read_sums(held: Held | None) -> dict[str, str]:
     return {match[2]: match[1] for match in map(_SUM.fullmatch, lines) if match is not None}
 
 
-def _write_install_script(channel: Channel, package: str) -> None:
-    script = _install_script(channel, package)
-    channel.rewrite(
-        channel.key(INSTALL_FILE), lambda _: script, _MOST_OF_SCRIPT, content_type="text/x-shellscript; charset=utf-8"
-    )
+def _write_install_script(channel: Channel, package: str, on_notice: Callable[[str], None]) -> None:
+    script, url = _install_script(channel, package), channel.bucket.url(channel.path)
+    key, found = channel.key(INSTALL_FILE), set[str | None]()
+
+    def change(held: Held | None) -> bytes:
+        found.add(None if held is None else install_script.repository_url(held.body))
+        return script
+
+    channel.rewrite(key, change, _MOST_OF_SCRIPT, content_type="text/x-shellscript; charset=utf-8")
+    for other in found - {None, url}:
+        on_notice(
+            f"{key} names {url} from now on, and no longer {other}: is that meant? Whatever goes into a channel should "
+            "be given the same --public-url and --endpoint-url"
+        )
 
 
 def _install_script(channel: Channel, package: str) -> bytes:

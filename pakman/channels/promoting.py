@@ -41,7 +41,7 @@ def promote(
     wanted: str | None,
     *,
     on_progress: OnProgress = lambda *_: None,
-    on_wait: Callable[[str], None] = lambda _: None,
+    on_notice: Callable[[str], None] = lambda _: None,
 ) -> Promoted:
     """Let a version (None: the newest) of all architectures, with all its packages, join another channel.
 
@@ -54,7 +54,7 @@ def promote(
     versions = by_application(each for stanzas in chosen.values() for each in stanzas)
     with checking.folder() as folder, closing(source.bucket):
         additions = _fetched(source, {arch: new for arch, new in missing.items() if new}, folder, on_progress)
-        add(target, additions, next(iter(versions)), on_progress=on_progress, on_wait=on_wait)
+        add(target, additions, next(iter(versions)), on_progress=on_progress, on_notice=on_notice)
     for arch, stanzas in chosen.items():
         if old := {each.name for each in stanzas if each not in missing[arch]}:
             # One that was interrupted may have got as far as the index.

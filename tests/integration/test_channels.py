@@ -119,6 +119,18 @@ def test_what_went_where_is_told(store: Store, push: Push, tmp_path: Path) -> No
     }
 
 
+def test_another_address_in_install_sh_is_told(store: Store, push: Push, tmp_path: Path) -> None:
+    signed_repository(tmp_path / "built", arch=ARCH)
+    flags = (tmp_path / "built", "--channel", "stable")
+    assert "from now on" not in push(*flags)[2]
+    code, _, err = push(*flags, "--public-url=https://cdn.example.com")
+    assert code == 0
+    path = f"{store.location.prefix}/channels/stable"
+    was, now = f"{store.server.endpoint}/{store.location.name}/{path}", f"https://cdn.example.com/{path}"
+    assert f"notice: {path}/install.sh names {now} from now on, and no longer {was}: is that meant?" in err
+    assert "from now on" not in push(*flags, "--public-url=https://cdn.example.com")[2]
+
+
 @pytest.mark.parametrize("event", ["pull_request", "merge_group"])
 def test_what_is_only_proposed_joins_no_channel(
     store: Store, push: Push, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: str

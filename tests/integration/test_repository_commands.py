@@ -601,7 +601,7 @@ def test_a_push_waits_for_what_is_being_deleted(store: Store, channel: Channel, 
         assert not tombstones.claim(channel, name, now, AT_ONCE)
     told: list[str] = []
     with ThreadPoolExecutor(1) as threads:
-        push = threads.submit(adding.add, channel, wanted, "notes", on_wait=told.append)
+        push = threads.submit(adding.add, channel, wanted, "notes", on_notice=told.append)
         while not told and not push.done():
             time.sleep(0.05)
         assert indexed(channel) == of("1.0.0")
