@@ -107,9 +107,10 @@ class Connection:
     def __init__(self, access: Access) -> None:
         # A fifth of a second: only who talks to a bucket waits for it.
         import boto3
-        import botocore.session
 
-        profile = botocore.session.Session()
+        from pakman.bucket.credentials import Session
+
+        profile = Session()
         if access.endpoint is None and (configured := _configured_endpoint(profile)):
             access = replace(access, endpoint=endpoint(configured, access.location.name))
         self.access = access

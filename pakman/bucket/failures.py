@@ -180,6 +180,14 @@ def _failed(access: Access, key: str, error: Exception) -> BucketError:
             ),
         ),
         (
+            botocore.CredentialRetrievalError,
+            (
+                f"the credentials cannot be had: {_how(error)}",
+                "look at where they come from: AWS_CONTAINER_CREDENTIALS_FULL_URI (or _RELATIVE_URI), "
+                "AWS_WEB_IDENTITY_TOKEN_FILE, or AWS_PROFILE and ~/.aws, whichever there is",
+            ),
+        ),
+        (
             botocore.SSLError,
             (
                 "the server's TLS certificate is not trusted",
@@ -207,3 +215,9 @@ def _failed(access: Access, key: str, error: Exception) -> BucketError:
     # A profile that is not there, a role that cannot be taken: botocore's words name files and profiles, not secrets.
     text = " ".join(str(error).split())
     return failure(access, key, (f"boto3 cannot use what it was given: {text}", "look at AWS_PROFILE and ~/.aws"))
+
+
+def _how(error: Exception) -> str:
+    """Return why credentials cannot be had; what follows the status of an endpoint's answer may be credentials."""
+    words = " ".join(str(getattr(error, "kwargs", {}).get("error_msg", "")).split())
+    return words.partition(" from container metadata: ")[0][:300]

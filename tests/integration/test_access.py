@@ -215,37 +215,99 @@ def test_a_profile_says_who_and_where(
     assert s3_server.endpoint in repr(bucket)
 
 
-def test_a_container_s_credentials_are_asked_for(
-    s3_server: S3Server, location: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = {
-        "AccessKeyId": s3_server.access_key_id, "SecretAccessKey": s3_server.secret_access_key, "Token": None,
-        "Expiration": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 7200)),
-    }  # fmt: skip
+@contextlib.contextmanager
+def container(answer: Callable[[], tuple[int, bytes]]) -> Iterator[list[str | None]]:
+    """Run a container's endpoint for credentials, with the variables for it; yield the tokens that it was asked with."""
     asked: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.headers["Authorization"])
-            self.send_response(200)
+            status, body = answer()
+            self.send_response(status)
             self.end_headers()
-            self.wfile.write(json.dumps(found).encode())
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, pytest.MonkeyPatch.context() as patch:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
-        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{server.server_port}/x")
-        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "of-the-pod")
+        patch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{server.server_port}/x")
+        patch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "of-the-pod")
+        patch.setattr("botocore.utils.ContainerMetadataFetcher.SLEEP_TIME", 0)
+        yield asked
+        server.shutdown()
+        thread.join()
+
+
+def of_a_container(**more: Any) -> bytes:
+    """Return an answer with credentials, which nobody knows unless `more` says others."""
+    found = {"AccessKeyId": "some-id", "SecretAccessKey": "a-s3cr3t", "Token": None, **more}
+    found.setdefault("Expiration", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 7200)))
+    return json.dumps(found).encode()
+
+
+def test_a_container_s_credentials_are_asked_for(s3_server: S3Server, location: Location, tmp_path: Path) -> None:
+    found = of_a_container(AccessKeyId=s3_server.access_key_id, SecretAccessKey=s3_server.secret_access_key)
+    with container(lambda: (200, found)) as asked:
         flags = [f"--bucket={location}", f"--endpoint-url={s3_server.endpoint}"]
         packages = built(tmp_path, large=0)
         assert cli.main(["push", str(packages.directory), *flags]) == 0
-        server.shutdown()
-        thread.join()
     assert asked == ["of-the-pod"]
     assert is_whole(packages, s3_server, location)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "sentence"),
+    [
+        (200, of_a_container().replace(b"Expiration", b"Until"), "the answer has no Expiration"),
+        (200, of_a_container(Expiration="a-while"), "Unknown string format: a-while"),
+        (200, of_a_container(Expiration="2000-01-01T00:00:00Z"), "the refreshed credentials are still expired"),
+        (200, of_a_container(Expiration="2100-01-01"), "the answer is not what it should be"),
+        (200, of_a_container(SecretAccessKey=None), "the answer is not what it should be"),
+        (200, b"[]", "the answer is not what it should be"),
+        (200, b"<html>a-s3cr3t</html>", "Unable to parse JSON"),
+        (200, b"\xff", "can't decode byte 0xff"),
+        (500, b"a-s3cr3t", "Received non 200 response 500\n"),
+        (203, of_a_container(), "Received non 200 response 203\n"),
+    ],
+)
+def test_credentials_that_a_container_does_not_give_are_a_sentence(
+    location: Location, tmp_path: Path, capsys: pytest.CaptureFixture[str], status: int, body: bytes, sentence: str
+) -> None:
+    flags = [f"--bucket={location}", "--endpoint-url=http://127.0.0.1:1"]
+    with container(lambda: (status, body)):
+        assert cli.main(["push", str(built(tmp_path, small=1, large=0).directory), *flags]) == 6
+    said = capsys.readouterr().err
+    assert f"pakman: error: {location} at http://127.0.0.1:1: the credentials cannot be had: " in said
+    assert sentence in said
+    assert "AWS_CONTAINER_CREDENTIALS_FULL_URI" in said
+    assert "a-s3cr3t" not in said
+
+
+def test_credentials_that_a_container_no_longer_gives_are_a_sentence(
+    s3_server: S3Server, location: Location, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {"AccessKeyId": s3_server.access_key_id, "SecretAccessKey": s3_server.secret_access_key}
+    soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
+    answers = [of_a_container(**keys, Expiration=soon)] * 3
+    flags = [f"--bucket={location}", f"--endpoint-url={s3_server.endpoint}"]
+    with container(lambda: (200, answers.pop() if answers else b"{}")):
+        # So little time is left that each request asks anew.
+        assert cli.main(["push", str(built(tmp_path, small=4).directory), *flags]) == 6
+    assert "the credentials cannot be had: the answer has no AccessKeyId" in capsys.readouterr().err
+
+
+def test_a_role_s_token_that_is_not_there_is_a_sentence(
+    location: Location, role: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    role.unlink()
+    assert cli.main(["push", str(built(tmp_path).directory), f"--bucket={location}"]) == 6
+    said = capsys.readouterr().err
+    assert f"the credentials cannot be had: {role}: No such file or directory" in said
+    assert "AWS_WEB_IDENTITY_TOKEN_FILE" in said
 
 
 # What it is told
