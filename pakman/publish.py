@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, as_completed
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -24,10 +24,13 @@ from pakman.bucket.content import Content
 from pakman.bucket.location import Location
 from pakman.bucket.pool import Counter, workers
 from pakman.errors import BucketError, UsageError
-from pakman.repository import INDEX_FILE, MANIFEST_FILE, Repository
+from pakman.repository import INDEX_FILE, MANIFEST_FILE, MOST_BYTES, Repository, parse
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what has just arrived (`<arch>/<file>`), and the bytes that have arrived so far and will in all."""
+
+OnNotice = Callable[[str], None]
+"""Called with a sentence."""
 
 _FOR_EVER = "public, max-age=31536000, immutable"
 
@@ -80,6 +83,7 @@ def publish(
     bucket: Bucket,
     *,
     on_progress: OnProgress = lambda _what, _done, _total: None,
+    on_notice: OnNotice = lambda _sentence: None,
     dry_run: bool = False,
 ) -> Publication:
     """Ship the repositories that one build left, an entry per architecture, and return where they are.
@@ -87,7 +91,8 @@ def publish(
     Everything is looked at first, here and in the bucket: what cannot be done is refused before anything is stored.
     Then come the packages, side by side, the public keys, each packages.json, and last the indexes, so that no index
     ever names an object that is not there. What is there already with the same bytes is skipped: a push that was killed
-    is finished by running it again. A `dry_run` ends where something would be stored.
+    is finished by running it again; so may one of another pakman, where it makes the same packages: the packages.json
+    that came first stays, and `on_notice` is told. A `dry_run` ends where something would be stored.
 
     Raises UsageError for files that are not what they should be, BucketError for the rest.
     """
@@ -101,12 +106,13 @@ def publish(
         checks = [files.submit(_check_content, item, contents[item]) for item in objects]
         # The parts of large packages go ahead of it: there is no object before they are put together.
         all_checked = files.submit(lambda: [check.result() for check in checks])
-        missing = _missing(bucket, contents, _found(bucket, path, objects), files)
+        refuse = partial(_refuse, bucket, on_notice)
+        missing = _missing(bucket, contents, _found(bucket, path, objects), files, refuse)
         if dry_run:
             all_checked.result()
             return _publication(bucket, first, path, objects, missing)
         progress = Counter(sum(contents[item].size for item in missing), on_progress)
-        store = partial(_store, bucket, parts, progress, all_checked)
+        store = partial(_store, bucket, parts, progress, all_checked, refuse)
         uploaded: set[_Object] = set()
         for kind in ("package", "key", "manifest", "index"):
             chosen = [item for item in missing if item.kind == kind]
@@ -187,6 +193,27 @@ def refuse_another_key(bucket: Bucket, name: str, public_pem: bytes) -> None:
         raise _refusal(bucket, "key", key)
 
 
+def _refuse(bucket: Bucket, on_notice: OnNotice, item: _Object) -> None:
+    """Raise BucketError for an object that is there with other bytes; not where it says the same of the same packages.
+
+    That is a packages.json which differs in what packed them: whoever runs a job again after an upgrade of pakman.
+    """
+    held = bucket.read(item.key, MOST_BYTES) if item.kind == "manifest" else None
+    if held is not None:
+        with suppress(UsageError):
+            theirs, ours = (
+                parse(body, item.path.parent.parent, item.path) for body in (held.body, item.path.read_bytes())
+            )
+            if replace(theirs, builder=ours.builder) == ours:
+                on_notice(f"{item.key} stays as it is: {_maker(theirs)} has made the same packages as {_maker(ours)}")
+                return
+    raise _refusal(bucket, item.kind, item.key)
+
+
+def _maker(repository: Repository) -> str:
+    return f"pakman {repository.builder.pakman} (builder: {repository.builder.name})"
+
+
 def _objects(repositories: Iterable[Repository], location: Location, folder: tuple[str, ...]) -> tuple[_Object, ...]:
     """Return all that has to be in the bucket: packages, the keys, each packages.json, indexes."""
     packages, manifests, indexes, keys = [], [], [], {}
@@ -251,22 +278,26 @@ def _found(bucket: Bucket, path: str, objects: tuple[_Object, ...]) -> dict[str,
 
 
 def _missing(
-    bucket: Bucket, contents: Mapping[_Object, Content], found: Mapping[str, Stored], files: Executor
+    bucket: Bucket,
+    contents: Mapping[_Object, Content],
+    found: Mapping[str, Stored],
+    files: Executor,
+    refuse: Callable[[_Object], object],
 ) -> list[_Object]:
-    """Return the objects that are not there; raise BucketError where one is there with other bytes."""
+    """Return the objects that are not there; `refuse` those that are there with other bytes."""
     there = [item for item in contents if item.key in found]
     same = files.map(lambda item: bucket.holds(item.key, contents[item], found[item.key]), there)
     for item, holds in zip(there, same, strict=True):
         if not holds:
-            raise _refusal(bucket, item.kind, item.key)
+            refuse(item)
     return [item for item in contents if item.key not in found]
 
 
 _REFUSALS = {
     "package": "a commit's packages never change, and what is not committed, or another version of pakman, makes "
     "others of it: push a new commit, or remove the objects of this one first",
-    "manifest": "this commit was pushed before with another version, release, stack, key, builder or pakman (a tag and "
-    "a branch, say, or the workflow's next run): push a new commit, or remove the objects of this one first",
+    "manifest": "this commit was pushed before with another version, release, stack or key (a tag and a branch, say, "
+    "or the workflow's next run): push a new commit, or remove the objects of this one first",
     "index": "this commit was pushed before with another version, release or key: push a new commit, "
     "or remove the objects of this one first",
     "key": "machines trust a key by its name. Sign with the key that was used before: the private half of this file. "
@@ -283,7 +314,13 @@ def _refusal(bucket: Bucket, kind: str, key: str) -> BucketError:
 
 
 def _store(
-    bucket: Bucket, parts: Executor, progress: Counter, all_checked: Future[Any], item: _Object, found: Content
+    bucket: Bucket,
+    parts: Executor,
+    progress: Counter,
+    all_checked: Future[Any],
+    refuse: Callable[[_Object], object],
+    item: _Object,
+    found: Content,
 ) -> bool:
     """Store one object; return whether it is ours, and not another push's with the same bytes."""
     outcome = bucket.put_new(
@@ -296,5 +333,5 @@ def _store(
         before_it_shows=all_checked.result,
     )
     if outcome == "different":
-        raise _refusal(bucket, item.kind, item.key)
+        refuse(item)
     return outcome == "stored"

@@ -121,7 +121,17 @@ def read(directory: Path) -> tuple[Repository, ...]:
 def _read_one(directory: Path, file: Path) -> Repository:
     try:
         with file.open("rb") as stream:
-            content = json.loads(stream.read(MOST_BYTES))
+            return parse(stream.read(MOST_BYTES), directory, file)
+    except OSError as error:
+        raise UsageError(
+            f"{file} cannot be read: {error.strerror or error}", hint="build again into an empty directory"
+        ) from error
+
+
+def parse(body: bytes, directory: Path, file: Path) -> Repository:
+    """Return what a packages.json says that lies, or could lie, at `file` in `directory`. Raises UsageError."""
+    try:
+        content = json.loads(body)
         return Repository(
             directory=directory,
             arch=_word(content["arch"]),
@@ -146,10 +156,6 @@ def _read_one(directory: Path, file: Path) -> Repository:
                 for package in content["packages"]
             ),
         )
-    except OSError as error:
-        raise UsageError(
-            f"{file} cannot be read: {error.strerror or error}", hint="build again into an empty directory"
-        ) from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise UsageError(

@@ -222,7 +222,9 @@ def _published(
     from pakman import publish
 
     with progress.phase(f"Push to {bucket.location}{' (dry run)' if dry_run else ''}"):
-        publication = publish.publish(repositories, bucket, on_progress=progress.bar, dry_run=dry_run)
+        publication = publish.publish(
+            repositories, bucket, on_progress=progress.bar, on_notice=progress.notice, dry_run=dry_run
+        )
     if not dry_run:
         results.publication = publication
         return publication

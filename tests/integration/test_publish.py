@@ -25,7 +25,7 @@ from pakman.bucket import Bucket, Location, upload
 from pakman.bucket.content import read as read_content
 from pakman.errors import BucketError, UsageError
 from pakman.publish import Publication, publish
-from pakman.repository import Repository, read
+from pakman.repository import BuiltBy, Repository, read
 from tests.integration.conftest import AlpineRoot
 from tests.packages import key, named, pack
 from tests.proxy import Answer, Request, proxy
@@ -208,7 +208,7 @@ def other_size(store: Store, built: Repository) -> str:
 
 def other_manifest(store: Store, built: Repository) -> str:
     name = f"{store.folder}/x86_64/packages.json"
-    store.put(name, built.to_json().replace("0.1.0", "0.0.9").encode())
+    store.put(name, built.to_json().replace("alpine/3.23", "alpine/3.22").encode())
     return name
 
 
@@ -229,7 +229,7 @@ def other_key(store: Store, built: Repository) -> str:
     [
         (other_package, "push a new commit"),
         (other_size, "push a new commit"),
-        (other_manifest, "another version, release, stack, key, builder or pakman"),
+        (other_manifest, "another version, release, stack or key"),
         (other_index, "another version, release or key"),
         (other_key, "Sign with the key that was used before"),
     ],
@@ -271,6 +271,27 @@ def test_without_such_a_digest_the_object_is_read(store: Store, tmp_path: Path, 
         with pytest.raises(BucketError, match="with other bytes") as caught:
             publish((built,), store.bucket)
         assert "another version of pakman" in caught.value.hint
+
+
+def test_two_versions_of_pakman_at_once_agree_on_one_packages_json(store: Store, tmp_path: Path) -> None:
+    built = repository(tmp_path, some_packages())
+    theirs = dataclasses.replace(built, builder=BuiltBy("abuild", "0.2.0")).to_json().encode()
+
+    def quicker(request: Request) -> None:
+        if request.method == "PUT" and request.path.endswith("packages.json"):
+            store.put(f"{store.folder}/x86_64/packages.json", theirs)
+
+    said: list[str] = []
+    with proxy(store.server.endpoint, before=quicker) as endpoint:
+        publication = publish(
+            (built,), Bucket(store.location, endpoint_url=endpoint, env=store.server.env), on_notice=said.append
+        )
+    assert publication.skipped == (f"{store.folder}/x86_64/packages.json",)
+    assert store.get(publication.skipped[0]) == theirs
+    assert said == [
+        f"{publication.skipped[0]} stays as it is: pakman 0.2.0 (builder: abuild) has made the same packages as "
+        "pakman 0.1.0 (builder: embedded)"
+    ]
 
 
 def test_two_pushes_at_once_both_succeed(store: Store, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pakman import release as story
 from pakman.bucket import Location
 from pakman.channels import Channel
 from pakman.pushed import Commit, fetch
-from pakman.repository import Repository
+from pakman.repository import BuiltBy, Repository
 from tests import demo
 from tests.instellar_service import Fault, Receiver, running
 from tests.integration.conftest import AlpineRoot
@@ -228,6 +229,30 @@ def test_a_commit_is_released_once(store: Store, pakman: Pakman, tmp_path: Path)
     key = f"{store.location.prefix}/{FOLDER}/release.json"
     store.client.put_object(Bucket=store.location.name, Key=key, Body=b"[")
     assert "already, with other content" in pakman("release", EXPECT, "--channel=stable")[2]
+
+
+def test_a_job_that_is_run_again_with_a_newer_pakman_changes_nothing(
+    store: Store, pakman: Pakman, tmp_path: Path
+) -> None:
+    made = pushed(pakman, built(tmp_path / "built"))
+    assert pakman("release", EXPECT)[0] == 0
+    before = stamps(store)
+    newer = replace(made[ARCH], builder=BuiltBy("abuild", "0.2.0"))
+    newer.manifest_file.write_text(newer.to_json())
+    for words in ((), ("--dry-run",)):
+        code, _, err = pakman("push", str(newer.directory), *words)
+        assert code == 0
+        assert (
+            f"{FOLDER}/{ARCH}/packages.json stays as it is: pakman 0.1.0 (builder: embedded) has made the same" in err
+        )
+    assert pakman("release", EXPECT)[0] == 0
+    assert stamps(store) == before
+    # Other packages are refused as ever.
+    other = built(tmp_path / "other", ARCH, sizes={"notes": 100})[ARCH]
+    code, _, err = pakman("push", str(other.directory))
+    assert code == 6
+    assert "with other bytes: nothing was overwritten" in err
+    assert stamps(store) == before
 
 
 def test_a_dry_run_stores_nothing(store: Store, pakman: Pakman, tmp_path: Path) -> None:
