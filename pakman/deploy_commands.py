@@ -119,7 +119,7 @@ def deploy(args: argparse.Namespace, env: Env) -> int:
         )
     bucket = None
     if args.bucket is not None:
-        bucket = shipping.bucket_for(args, env)
+        bucket = shipping.bucket_for(args, env, progress)
         shipping.refuse_unusable(bucket)
     begun = begin(args, deployment)
     if begun.known is not None:
@@ -127,7 +127,7 @@ def deploy(args: argparse.Namespace, env: Env) -> int:
         return 0
     if bucket is None:
         env = stored(args, env, begun)
-        bucket = shipping.bucket_for(args, env)
+        bucket = shipping.bucket_for(args, env, progress)
     finish(args, env, begun, bucket, reading, results, progress)
     return 0
 

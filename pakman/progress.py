@@ -139,15 +139,17 @@ class Progress:
     def _annotate(self, kind: Literal["notice", "warning"], text: str) -> None:
         if self._hides_warnings or (self._is_quiet and kind == "notice"):
             return
-        self._erase()
         plain = f"{kind}: {text}"
-        if self._style != "github":
-            self._write(plain)
-            return
-        # A build can have abuild warn as often as it likes.
-        self._annotated[kind] += 1
-        is_shown = self._annotated[kind] <= github.SHOWN
-        self._write(github.annotation(kind, text) if is_shown else github.neutralise(plain))
+        # Threads that wait for a server say so, while others draw.
+        with self._bars:
+            self._erase()
+            if self._style != "github":
+                self._write(plain)
+                return
+            # A build can have abuild warn as often as it likes.
+            self._annotated[kind] += 1
+            is_shown = self._annotated[kind] <= github.SHOWN
+            self._write(github.annotation(kind, text) if is_shown else github.neutralise(plain))
 
     def _erase(self) -> None:
         if self._drawn:

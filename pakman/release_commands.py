@@ -49,7 +49,7 @@ def release(args: argparse.Namespace, env: Env) -> int:
     hook = _hook(args, env, progress)
     owner, name = detection.owner_and_name(Path.cwd(), env, project=args.project)
     commit = Commit(owner, slug(name), deploy_commands.sha(args, env, Path.cwd()))
-    bucket = shipping.bucket_for(args, env)
+    bucket = shipping.bucket_for(args, env, progress)
     channel_commands.refuse_before_building(args, bucket)
     if args.channel is not None:
         channel_commands.keys_for(args, env, owner, name)

@@ -33,9 +33,10 @@ def answer(args: argparse.Namespace, env: Env) -> int:
 def _list(args: argparse.Namespace, env: Env) -> None:
     from pakman.channels import listing
 
+    progress = commands.progress_for(args, env, quiet_stdout=args.format == "json")
     entries: list[listing.Entry] = []
     errors: list[BucketError] = []
-    with closing(shipping.bucket_for(args, env)) as bucket:
+    with closing(shipping.bucket_for(args, env, progress)) as bucket:
         channels = _channels(args, bucket)
         for channel in channels:
             try:
@@ -60,7 +61,7 @@ def _verify(args: argparse.Namespace, env: Env) -> None:
     trusted = [signing.read_public(file) for file in args.key]
     progress = commands.progress_for(args, env, quiet_stdout=args.format == "json")
     verdicts = []
-    with closing(shipping.bucket_for(args, env)) as bucket:
+    with closing(shipping.bucket_for(args, env, progress)) as bucket:
         channels = _channels(args, bucket, trusted)
         if not channels:
             # Who lets a schedule look after a channel wants to hear of a typing error.
@@ -105,7 +106,7 @@ def _promote(args: argparse.Namespace, env: Env) -> None:
     if args.package_version is not None:
         versions.refuse_no_version("--package-version", args.package_version)
     progress = commands.progress_for(args, env, quiet_stdout=args.format == "json")
-    with closing(shipping.bucket_for(args, env)) as bucket:
+    with closing(shipping.bucket_for(args, env, progress)) as bucket:
         source = _to_change(args, env, bucket, args.source)
         contents.refuse_unknown(bucket, source.name)
         target = _to_change(args, env, bucket, args.target)
@@ -132,7 +133,7 @@ def _roll_back(args: argparse.Namespace, env: Env) -> None:
     if args.to is not None:
         versions.refuse_no_version("--to", args.to)
     progress = commands.progress_for(args, env, quiet_stdout=args.format == "json")
-    with closing(shipping.bucket_for(args, env)) as bucket:
+    with closing(shipping.bucket_for(args, env, progress)) as bucket:
         channel = _known(args, env, bucket)
 
         def say(targets: Mapping[str, str]) -> None:
@@ -159,7 +160,7 @@ def _prune(args: argparse.Namespace, env: Env) -> None:
 
     rule = _rule(args)
     progress = commands.progress_for(args, env, quiet_stdout=args.format == "json")
-    with closing(shipping.bucket_for(args, env)) as bucket:
+    with closing(shipping.bucket_for(args, env, progress)) as bucket:
         channel = _channels(args, bucket)[0] if args.dry_run else _known(args, env, bucket)
         with progress.phase(f"Prune channel {channel.name} in {bucket.location}{' (dry run)' if args.dry_run else ''}"):
             done = pruning.prune(channel, rule, clock=time.monotonic, dry_run=args.dry_run)

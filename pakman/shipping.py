@@ -39,7 +39,7 @@ def push(args: argparse.Namespace, env: Env) -> int:
         raise _no_key_to_keep()
     channel_commands.leave_out(args, env, progress, results)
     channel_commands.refuse_before_building(args, None)
-    publication, joined = _pushed(args, env, repositories, bucket_for(args, env), progress, results)
+    publication, joined = _pushed(args, env, repositories, bucket_for(args, env, progress), progress, results)
     if args.format == "json":
         import json
 
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace, env: Env) -> int:
             _skip_push(results, why, progress)
             env = key_commands.without(args, env)
         else:
-            bucket = bucket_for(args, env)
+            bucket = bucket_for(args, env, progress)
     if bucket is not None or deployment is not None:
         commands.refuse_before_asking(args, env, reading)
         if not key_commands.is_given(args, env):
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace, env: Env) -> int:
         return 0
     if begun is not None and begun.storage is not None:
         env = deploy_commands.stored(args, env, begun)
-        bucket = bucket_for(args, env)
+        bucket = bucket_for(args, env, progress)
         refuse_unusable(bucket)
         channel_commands.refuse_before_building(args, bucket)
     _ship(args, env, progress, results, reading, bucket, begun)
@@ -180,7 +180,7 @@ def refuse_unusable(bucket: Bucket) -> None:
         bucket.list(bucket.location.key("keys", "any"))
 
 
-def bucket_for(args: argparse.Namespace, env: Env) -> Bucket:
+def bucket_for(args: argparse.Namespace, env: Env, progress: Progress) -> Bucket:
     """Return the bucket that the flags name; nothing is asked of it yet."""
     from pakman import bucket
 
@@ -192,6 +192,7 @@ def bucket_for(args: argparse.Namespace, env: Env) -> Bucket:
         addressing=args.addressing_style,
         public_url=args.public_url,
         concurrency=args.concurrency,
+        on_wait=progress.notice,
         env=env,
     )
 

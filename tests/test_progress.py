@@ -7,6 +7,8 @@ import os
 import pty
 import termios
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,32 @@ def test_a_bar_that_stands_still_is_said_again(style: Style, lines: int, monkeyp
     rest = out.getvalue()
     time.sleep(0.2)
     assert out.getvalue() == rest
+
+
+class _Slow(io.StringIO):
+    """A terminal that others come before while it writes."""
+
+    def write(self, text: str) -> int:
+        time.sleep(0.001)
+        return super().write(text)
+
+
+def test_a_notice_of_another_thread_has_a_line_of_its_own() -> None:
+    out, clock = _Slow(), count()
+    said = Progress(out, "terminal", lambda: float(next(clock)))
+
+    def draw() -> None:
+        for done in range(50):
+            said.bar("a.apk", done, 1024)
+
+    with ThreadPoolExecutor(1) as thread:
+        drawn = thread.submit(draw)
+        while not drawn.done():
+            said.notice("one waits")
+    assert "notice: one waits\n" in out.getvalue()
+    # No bar is left in front of it, or in its place.
+    for line in out.getvalue().split("\n")[:-1]:
+        assert line.rpartition("\x1b[K")[2] == "notice: one waits"
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from pakman.bucket import conditional, failures, reading, upload
 from pakman.bucket.conditional import Held
 from pakman.bucket.connection import Access, Addressing, Connection, access
 from pakman.bucket.content import Content, etag, md5
-from pakman.bucket.lane import Patience
 from pakman.bucket.location import Location, parse, public_address
 from pakman.bucket.upload import Labels
+from pakman.bucket.waiting import Patience, Seldom
 from pakman.errors import BucketError
 
 __all__ = ["Bucket", "Content", "Held", "Location", "Patience", "Stored", "open_bucket", "parse"]
@@ -51,6 +51,7 @@ def open_bucket(
     addressing: Addressing = "auto",
     public_url: str | None = None,
     concurrency: int = 16,
+    on_wait: Callable[[str], None] = lambda _sentence: None,
     env: Mapping[str, str],
 ) -> Bucket:
     """Return the bucket that `s3://NAME[/PREFIX]` names; nothing is asked of the server yet. Raises UsageError.
@@ -64,6 +65,7 @@ def open_bucket(
         addressing=addressing,
         public_url=None if public_url is None else public_address(public_url),
         concurrency=concurrency,
+        on_wait=on_wait,
         env=env,
     )
 
@@ -74,7 +76,8 @@ class Bucket:
     `env` has the usual AWS variables; where it has no keys, boto3 looks into profiles and roles. `addressing` says
     where a URL has the bucket's name (auto: in the path where a server's address is given, else in the host).
     `public_url` is the address under which readers see the bucket's root, where that is another than the server's.
-    `concurrency` is the number of files that are on their way at the same time.
+    `concurrency` is the number of files that are on their way at the same time. `on_wait` is told, from any of their
+    threads, why the server is asked again; not more often than every ten seconds.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Bucket:
         addressing: Addressing = "auto",
         concurrency: int = 16,
         patience: Patience = Patience(),  # noqa: B008  # frozen
+        on_wait: Callable[[str], None] = lambda _sentence: None,
     ) -> None:
         self.location = location
         self.concurrency = concurrency
@@ -100,6 +104,7 @@ class Bucket:
             addressing=addressing,
             concurrency=concurrency,
             patience=patience,
+            on_wait=Seldom(on_wait).hand_on,
         )
         self._opening = threading.Lock()
         self._opened: Connection | None = None

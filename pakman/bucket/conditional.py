@@ -40,10 +40,11 @@ def read(connection: Connection, bucket: str, key: str, most: int, attempts: int
                 str(answer["ETag"]).strip('"'),
                 answer["LastModified"].timestamp(),
             )
-        except (HTTPClientError, IncompleteReadError):
+        except (HTTPClientError, IncompleteReadError) as error:
             # botocore tries again until an answer begins, and no more.
             if attempt == attempts:
                 raise
+            connection.say_why(error)
     return None
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pakman.bucket.lane import ELSEWHERE, TOO_MANY, Lane, Patience
+from pakman.bucket.lane import BUSY, ELSEWHERE, TOO_MANY, Lane
 from pakman.bucket.location import Location, endpoint
+from pakman.bucket.waiting import Patience, why
 from pakman.errors import UsageError
 
 Addressing = Literal["auto", "path", "virtual"]
@@ -29,6 +30,8 @@ class Access:
     concurrency: int
     patience: Patience
     credentials: Mapping[str, str | None] = field(repr=False)
+    on_wait: Callable[[str], None] = field(repr=False)
+    """Called with a sentence, from any thread, where something is asked again."""
 
     @property
     def by_path(self) -> bool:
@@ -52,6 +55,7 @@ def access(
     addressing: Addressing,
     concurrency: int,
     patience: Patience,
+    on_wait: Callable[[str], None],
 ) -> Access:
     """Put together what the user said and what the usual AWS variables of `env` say; raises UsageError."""
     given = endpoint_url or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
@@ -64,6 +68,7 @@ def access(
         concurrency=concurrency,
         patience=patience,
         credentials=_credentials(env),
+        on_wait=on_wait,
     )
 
 
@@ -114,6 +119,7 @@ class Connection:
         if access.endpoint is None and (configured := _configured_endpoint(profile)):
             access = replace(access, endpoint=endpoint(configured, access.location.name))
         self.access = access
+        self._was_answered = False
         session = boto3.Session(botocore_session=profile, **access.credentials)
         region = access.region or profile.get_config_variable("region")
         if region is None and access.endpoint is None:
@@ -150,19 +156,32 @@ class Connection:
                 },
             ),
         )
+        client.meta.events.register("before-call.s3", self._before_each)
         client.meta.events.register("needs-retry.s3", partial(self._after_each, region))
         return client
 
-    def _after_each(self, region: str, response: Any, attempts: int, operation: Any, **_: object) -> float | None:
+    def _before_each(self, context: dict[str, Any], **_: object) -> None:
+        if not self._was_answered:
+            # An older botocore does not look there, and waits for as long as ever.
+            context["read_timeout"] = self.access.patience.first
+
+    def _after_each(
+        self, region: str, response: Any, attempts: int, operation: Any, caught_exception: Any, **_: object
+    ) -> float | None:
         """Return the seconds after which a request is to be tried again that boto3 would not; None for all others.
 
-        R2 and GCS answer 429, under codes of their own, where one key is written more than once in a second. And where
-        AWS has the bucket in another region than was said, boto3 would go there, but our URLs would not.
+        What ends one that either of them tries again is said. R2 and GCS answer 429, under codes of their own, where
+        one key is written more than once in a second. And where AWS has the bucket in another region than was said,
+        boto3 would go there, but our URLs would not.
         """
         from botocore.exceptions import ClientError
 
+        is_last = attempts >= self.access.patience.attempts
         if response is None:
+            if not is_last:
+                self.say_why(caught_exception)
             return None
+        self._was_answered = True
         answer, parsed = response
         if (
             self.access.endpoint is None
@@ -170,8 +189,21 @@ class Connection:
             and answer.headers.get("x-amz-bucket-region", region) != region
         ):
             raise ClientError(parsed, operation.name)
-        is_too_quick = answer.status_code == TOO_MANY and attempts < self.access.patience.attempts
-        return random.uniform(0, 2.0 ** (attempts - 1)) if is_too_quick else None  # noqa: S311
+        if answer.status_code not in BUSY or is_last:
+            return None
+        self.say(f"it answers {answer.status_code}")
+        return random.uniform(0, 2.0 ** (attempts - 1)) if answer.status_code == TOO_MANY else None  # noqa: S311
+
+    def say(self, reason: str) -> None:
+        """Say why something is asked again."""
+        self.access.on_wait(f"{self.access.endpoint or 'AWS'}: {reason}; asked again")
+
+    def say_why(self, error: Exception) -> None:
+        """Say how a request has ended that is made again: with which of botocore's exceptions."""
+        patience = self.access.patience
+        reason = why(error, patience.read if self._was_answered else patience.first, patience.connect)
+        if reason is not None:
+            self.say(reason)
 
     def _region_of_bucket(self, client: Any) -> str | None:
         """Ask AWS, which says so in the headers of every answer, refusals included."""
@@ -196,7 +228,8 @@ class Connection:
 
         if credentials is None or get_environ_proxies(self.base_url):
             return None
-        return Lane(self.base_url, str(self.client.meta.region_name), credentials, ca_bundle, self.access.patience)
+        region = str(self.client.meta.region_name)
+        return Lane(self.base_url, region, credentials, ca_bundle, self.access.patience, self.say)
 
 
 def _configured_endpoint(profile: Any) -> str | None:

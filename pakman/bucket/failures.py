@@ -198,7 +198,7 @@ def _failed(access: Access, key: str, error: Exception) -> BucketError:
         (
             botocore.ReadTimeoutError,
             (
-                f"the server took the request, but did not answer within {access.patience.read:g} seconds",
+                "the server took the request, but did not answer in time",
                 "run it again: what has arrived is kept; if it happens again, is it an S3 server?",
             ),
         ),

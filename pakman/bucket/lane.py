@@ -8,27 +8,21 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from pakman.bucket.waiting import Patience
+
 ELSEWHERE = (301, 307, 400)
 """What a server answers that has the bucket in another region; it says in which."""
 _REGION = re.compile(rb"<Region>([A-Za-z0-9-]{1,63})</Region>")
 TOO_MANY = 429
+BUSY = (TOO_MANY, 500, 502, 503, 504)
+"""What a server answers that is to be asked again."""
 _SLICE = 64 << 10
 """Bytes. On a line of 10 KB a second one is gone within the ten seconds after which something is to be said."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds to wait for a connection and for each answer, and how often a request is tried in all."""
-
-    connect: float = 10
-    read: float = 60
-    attempts: int = 4
 
 
 class Lane:
@@ -37,7 +31,15 @@ class Lane:
     For the first try only: whatever is not a plain success is asked again through boto3, which knows about the rest.
     """
 
-    def __init__(self, base_url: str, region: str, credentials: Any, ca_bundle: str | None, patience: Patience) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        region: str,
+        credentials: Any,
+        ca_bundle: str | None,
+        patience: Patience,
+        on_wait: Callable[[str], None],
+    ) -> None:
         from botocore.config import Config
         from botocore.httpsession import get_cert_path
 
@@ -49,6 +51,8 @@ class Lane:
         """Changes where a server says that it has another one."""
         self._credentials = credentials
         self._patience = patience
+        self._on_wait = on_wait
+        """Is told why something is asked again."""
         self._tls = None
         if parts.scheme == "https":
             self._tls = ssl.create_default_context(cafile=ca_bundle or get_cert_path(verify=True))
@@ -78,16 +82,23 @@ class Lane:
         request = AWSRequest("PUT", self._server + path, headers=dict(headers), data=body)
         request.context["client_config"] = self._signing[sign_body]
         connection = self._connection()
+        silence = f"no connection within {self._patience.connect:g} seconds"
         try:
             S3SigV4Auth(self._credentials.get_frozen_credentials(), "s3", self._region).add_auth(request)
             if connection.sock is None:
                 connection.connect()
+            silence = f"no answer within {self._patience.read:g} seconds"
             connection.sock.settimeout(self._patience.read)
             length = {"Content-Length": str(len(body))}
             connection.request("PUT", path, _slices(body, on_sent), {**dict(request.headers.items()), **length})
             answer = connection.getresponse()
             said = answer.read()
+        except TimeoutError:
+            connection.close()
+            self._on_wait(silence)
+            return None
         except (HTTPException, OSError, BotoCoreError):
+            # Often a connection that has been at rest for too long.
             connection.close()
             return None
         self._idle.put(connection)
@@ -95,7 +106,8 @@ class Lane:
             return answer.getheader("ETag", "")
         if answer.status in ELSEWHERE and (region := _REGION.search(said)):
             self._region = region[1].decode()
-        if answer.status >= 500 or answer.status == TOO_MANY:
+        if answer.status in BUSY:
+            self._on_wait(f"it answers {answer.status}")
             # All those that were refused at the same moment would be so again if they came back together.
             time.sleep(random.random())  # noqa: S311
         return None

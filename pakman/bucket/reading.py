@@ -28,9 +28,10 @@ def blocks(connection: Connection, bucket: str, key: str, attempts: int) -> Iter
                 known -= len(block) - len(new)
                 position += len(new)
                 yield new
-        except (HTTPClientError, IncompleteReadError):
+        except (HTTPClientError, IncompleteReadError) as error:
             if attempt == attempts:
                 raise
+            connection.say_why(error)
             if position:
                 rest = {"Range": f"bytes={position}-", "IfMatch": answer["ETag"]}
         else:

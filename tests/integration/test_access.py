@@ -69,7 +69,8 @@ def nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def asked_for(location: Location, env: dict[str, str], *flags: str) -> Bucket:
     """Return the bucket that a command line names."""
     words = ["push", "packages", f"--bucket={location}", *flags]
-    return shipping.bucket_for(arguments.parser("push").parse_args(words), env)
+    said = Progress(io.StringIO(), "plain", time.monotonic)
+    return shipping.bucket_for(arguments.parser("push").parse_args(words), env, said)
 
 
 def built(directory: Path, small: int = 2, large: int = LARGE) -> Repository:
@@ -217,7 +218,7 @@ def test_a_profile_says_who_and_where(
 
 @contextlib.contextmanager
 def container(answer: Callable[[], tuple[int, bytes]]) -> Iterator[list[str | None]]:
-    """Run a container's endpoint for credentials, with the variables for it; yield the tokens that it was asked with."""
+    """Run a container's endpoint for credentials, with the variables for it; yield the tokens that it gets."""
     asked: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -410,6 +411,28 @@ def test_nobody_who_never_answers_is_waited_for_long(s3_server: S3Server, locati
         with pytest.raises(BucketError, match="nobody answers at"):
             publish((built(tmp_path, large=0),), bucket)
         assert time.monotonic() - began < 10
+
+
+DEFAULTS = Bucket.__init__.__kwdefaults__ or {}
+
+
+def test_while_a_server_does_not_answer_it_is_said(
+    s3_server: S3Server, location: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(Bucket.__init__, "__kwdefaults__", {**DEFAULTS, "patience": Patience(first=0.2, attempts=2)})
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    with proxy(s3_server.endpoint, before=lambda _request: Answer(200, seconds=60)) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        for command in (["push", str(built(tmp_path, large=0).directory)], ["repository", "list"]):
+            assert cli.main([*command, f"--bucket={location}"]) == 6
+            said = capsys.readouterr().err.splitlines()
+            first, second = (said.index(line) for line in said if line.startswith(("notice: ", "pakman: error: ")))
+            assert said[first] == f"notice: {endpoint}: no answer within 0.2 seconds; asked again"
+            assert "did not answer in time" in said[second]
+            assert first < second
+            assert s3_server.secret_access_key not in "".join(said)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import ipaddress
 import logging
 import os
@@ -12,6 +13,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,7 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pakman.bucket import Bucket, Location, Patience
+from pakman.bucket import Bucket, Location, Patience, waiting
 from pakman.errors import BucketError
 from pakman.publish import Publication, publish
 from pakman.repository import Repository
@@ -62,10 +64,15 @@ def built(tmp_path: Path) -> Repository:
 
 
 def opened(
-    server: S3Server, location: Location, endpoint: str | None = None, patience: Patience = PATIENCE, **env: str
+    server: S3Server,
+    location: Location,
+    endpoint: str | None = None,
+    patience: Patience = PATIENCE,
+    on_wait: Callable[[str], None] = lambda _sentence: None,
+    **env: str,
 ) -> Bucket:
     """Open a bucket that tries everything twice; `env` overrides the usual variables."""
-    return Bucket(location, endpoint_url=endpoint, env={**server.env, **env}, patience=patience)
+    return Bucket(location, endpoint_url=endpoint, env={**server.env, **env}, patience=patience, on_wait=on_wait)
 
 
 def refused(built: Repository, bucket: Bucket, secret: str) -> BucketError:
@@ -180,11 +187,24 @@ def test_somebody_else_is_there(s3_server: S3Server, location: Location, built: 
     assert "address" in error.hint
 
 
+@pytest.fixture
+def _talkative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say each time that something is asked again, which is at once."""
+    monkeypatch.setattr(waiting, "_SECONDS", 0)
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.01)
+
+
+@pytest.mark.usefixtures("_talkative")
 def test_a_server_that_hangs(s3_server: S3Server, location: Location, built: Repository) -> None:
+    said: list[str] = []
     with talking(None) as endpoint:
-        bucket = opened(s3_server, location, endpoint, Patience(connect=1, read=0.5, attempts=2))
+        bucket = opened(s3_server, location, endpoint, Patience(first=0.2), said.append)
+        began = time.monotonic()
         error = refused(built, bucket, s3_server.secret_access_key)
-    assert "did not answer within 0.5 seconds" in error.message
+        # Four times the first answer's patience, not the others', and it is said in between.
+        assert time.monotonic() - began < 4
+    assert said == [f"{endpoint}: no answer within 0.2 seconds; asked again"] * 3
+    assert "took the request, but did not answer in time" in error.message
     assert "run it again" in error.hint
 
 
@@ -327,6 +347,69 @@ def test_a_server_whose_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyP
         error = refused(built, opened(server, location), server.secret_access_key)
         assert "the server failed, again and again (InternalError)" in error.message
         assert "its disk may be full" in error.hint
+
+
+def first_time(method: str, path: str, answer: Answer | None) -> Before:
+    """Answer a request once, or reset its connection where there is no answer."""
+    left = [answer]
+
+    def before(request: Request) -> Answer | None:
+        if not left or request.method != method or path not in request.path:
+            return None
+        answer = left.pop()
+        if answer is None:
+            raise ConnectionResetError
+        return answer
+
+    return before
+
+
+DRIPS = Answer(200, b"0123456789", {"ETag": '"0"', "Last-Modified": "Sat, 21 Nov 2026 12:00:00 GMT"}, drip=3)
+
+
+@pytest.mark.usefixtures("_talkative")
+@pytest.mark.parametrize(
+    ("ask", "before", "words"),
+    [
+        ("push", first_time("PUT", "/notes-openrc", Answer(200, seconds=60)), "no answer within 1 seconds"),
+        ("push", first_time("PUT", "/notes-openrc", s3_error(503, "SlowDown")), "it answers 503"),
+        ("push", first_time("PUT", "/notes-openrc", s3_error(429, "TooManyRequests")), "it answers 429"),
+        ("push", first_time("POST", "?uploads", Answer(200, seconds=60)), "no answer within 1 seconds"),
+        ("push", first_time("POST", "?uploads", s3_error(500, "InternalError")), "it answers 500"),
+        ("push", first_time("POST", "?uploads", None), "the connection broke"),
+        ("download", first_time("GET", "/one", DRIPS), "no answer within 1 seconds"),
+        ("read", first_time("GET", "/one", DRIPS), "no answer within 1 seconds"),
+    ],
+)
+def test_what_is_asked_again_is_said(
+    s3_server: S3Server, location: Location, built: Repository, ask: str, before: Before, words: str
+) -> None:
+    said: list[str] = []
+    key = location.key("one")
+    s3_server.client().put_object(Bucket=location.name, Key=key, Body=b"0123456789")
+    with proxy(s3_server.endpoint, before=before) as endpoint:
+        bucket = opened(s3_server, location, endpoint, Patience(read=1 if "within" in words else 30), said.append)
+        if ask == "push":
+            publish((built,), bucket)
+        elif ask == "read":
+            bucket.list(location.prefix)
+            assert bucket.read(key, 10) is not None
+        else:
+            assert bucket.sha256(key) == hashlib.sha256(b"0123456789").hexdigest()
+    # More than once where this machine is slow.
+    assert set(said) == {f"{endpoint}: {words}; asked again"}
+
+
+def test_of_many_that_wait_one_speaks(s3_server: S3Server, location: Location, tmp_path: Path) -> None:
+    said: list[str] = []
+    packages = repository(tmp_path / "many", {f"notes{number}": os.urandom(100) for number in range(8)})
+    refuse = each_first_time(s3_error(503, "SlowDown"))
+    with proxy(
+        s3_server.endpoint, before=lambda request: refuse(request) if request.method == "PUT" else None
+    ) as endpoint:
+        publish((packages,), opened(s3_server, location, endpoint, on_wait=said.append))
+    assert said == [f"{endpoint}: it answers 503; asked again"]
+    assert whole(packages, s3_server, location)
 
 
 def pushed(built: Repository, server: S3Server, location: Location, before: Before, after: After) -> Publication:
