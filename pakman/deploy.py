@@ -1,4 +1,7 @@
-"""The deployment, told in two functions: an archive of what a commit has in the bucket, and the service told of it."""
+"""The deployment, told in three functions: an archive of what a commit has in the bucket, and the service told of it.
+
+Told twice, the service does it once.
+"""
 
 from __future__ import annotations
 
@@ -50,17 +53,24 @@ def folder(commit: Commit, bucket: Bucket) -> str:
     return bucket.location.key("deployments", commit.owner, commit.slug, commit.sha)
 
 
-def announce(commit: Commit, service: Instellar, archive_path: str, manifest: Manifest, stack: str | None) -> Deployed:
-    """Tell the service to run an archive, and how; `stack` is the image that it launches, where one is named.
+def announce(commit: Commit, service: Instellar, archive_path: str, stack: str | None) -> Deployed:
+    """Tell the service to run an archive; `stack` is the image that it launches, where one is named.
 
-    Told twice, it does so once. Raises DeploymentError, and RefusedError for what it refuses of the manifest.
+    Raises DeploymentError.
     """
     deployment, status = service.create_deployment(
         ref=commit.ref, sha=commit.sha, archive_path=archive_path, stack=stack
     )
-    if manifest.kits:
-        service.create_configuration(deployment, payload(manifest))
     return Deployed(deployment.id, status, deployment.archive_path)
+
+
+def configure(deployed: Deployed, service: Instellar, manifest: Manifest) -> None:
+    """Tell the service how to run a deployment, where the manifest has kits.
+
+    Raises DeploymentError, and RefusedError for what it refuses of the manifest.
+    """
+    if manifest.kits:
+        service.create_configuration(deployed.id, payload(manifest))
 
 
 def payload(manifest: Manifest) -> dict[str, Any]:

@@ -44,14 +44,13 @@ class Begun:
     """Where its packages go, where no bucket was given and there is something to ship."""
 
 
-def wanted(args: argparse.Namespace, env: Env, results: Results, progress: Progress) -> Wanted | None:
+def wanted(args: argparse.Namespace, env: Env, progress: Progress) -> Wanted | None:
     """Return what to deploy, and where; None where no tokens were given, or where GitHub would have given none.
 
     Nothing is asked over the network: raises UsageError for tokens that are none, a ref that nobody named.
     """
     from pakman import event
 
-    results.deployment_status = "none"
     package, auth = env.get("INSTELLAR_PACKAGE_TOKEN", ""), env.get("INSTELLAR_AUTH_TOKEN", "")
     # A stranger's code is not deployed, whatever the job has been told.
     if not (package or auth) or event.without_secrets(env):
@@ -104,13 +103,14 @@ def deploy(args: argparse.Namespace, env: Env) -> int:
     from pakman import event, shipping, stack_commands
 
     progress, results = commands.progress_for(args, env), commands.results_for(args)
+    results.deployment_status = "none"
     if why := event.without_secrets(env):
-        results.deployment_status, results.skipped = "none", f"nothing was deployed: {why}"
+        results.skipped = f"nothing was deployed: {why}"
         progress.notice(results.skipped)
         return 0
     reading = commands.valid(args, env, progress)
     stack_commands.name(args, commands.manifest_of(args, reading))
-    deployment = wanted(args, env, results, progress)
+    deployment = wanted(args, env, progress)
     if deployment is None:
         raise UsageError(
             "deploying needs the tokens of the package and of its publisher",
@@ -184,15 +184,19 @@ def _announce(
         results.skipped = "nothing was deployed: it is a dry run"
         progress.notice(results.skipped)
         return
+    results.archive_path = path
     manifest = commands.manifest_of(args, reading)
     stack = stack_commands.name(args, manifest)
     with progress.phase(f"Deploy {begun.commit.ref} at {begun.service.endpoint}"):
         try:
-            deployed = story.announce(begun.commit, begun.service, path, manifest, stack)
+            deployed = story.announce(begun.commit, begun.service, path, stack)
+            # It is there, whatever becomes of its configuration.
+            results.deployment, results.deployment_status = deployed, deployed.status
+            results.archive_path = deployed.archive_path
+            story.configure(deployed, begun.service, manifest)
         except instellar.RefusedError as error:
             _point_out(args, env, error, reading, results, progress)
             raise
-        results.deployment, results.deployment_status = deployed, deployed.status
         results.headline = f"{begun.commit.ref} is deployed"
         progress.say(f"deployment {deployed.id}: {deployed.status}; its archive is {deployed.archive_path}")
 

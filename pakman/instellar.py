@@ -128,9 +128,9 @@ class Instellar:
         answer = self._ask("POST", "/publish/deployments", {"deployment": asked})
         return self._deployment(answer, 200, 201, archive_path=archive_path), _outcome(answer)
 
-    def create_configuration(self, deployment: Deployment, payload: Mapping[str, Any]) -> Outcome:
+    def create_configuration(self, deployment_id: str, payload: Mapping[str, Any]) -> Outcome:
         """Tell the service how a deployment is run (kits, sizes, plans, page); RefusedError names what it refuses."""
-        path = f"/publish/deployments/{deployment.id}/configurations"
+        path = f"/publish/deployments/{deployment_id}/configurations"
         answer = self._ask("POST", path, {"configuration": {"payload": payload}})
         if answer.status not in (200, 201):
             raise self._refused(answer)

@@ -56,6 +56,8 @@ class Results:
     deployment: Deployed | None = None
     deployment_status: str = ""
     """created, exists, or none; empty where none was thought of."""
+    archive_path: str = ""
+    """The key of the archive in the bucket that is, or should have been, deployed."""
     undeployed: str = ""
     """Why what was pushed is not deployed yet."""
     release: Release | None = None
@@ -114,10 +116,12 @@ class Results:
         return {"test-result": self.report.result, **file, "test-skipped": "\n".join(reasons)}
 
     def _deployed(self) -> dict[str, str]:
-        found = {"deployment-status": self.deployment_status} if self.deployment_status else {}
-        if self.deployment is None:
-            return found
-        return {**found, "deployment-id": self.deployment.id, "archive-path": self.deployment.archive_path}
+        found = {
+            "deployment-status": self.deployment_status,
+            "deployment-id": self.deployment.id if self.deployment is not None else "",
+            "archive-path": self.archive_path,
+        }
+        return {name: value for name, value in found.items() if value}
 
     def summary(self) -> str:
         """Return the step's summary in Markdown."""
@@ -134,9 +138,10 @@ class Results:
             facts |= {"Release": self.release.url, "Archive": self.release.archive_path}
         if self.deployment is not None:
             facts["Deployment"] = f"{self.deployment.id} ({self.deployment_status})"
-            facts["Archive"] = self.deployment.archive_path
         elif self.undeployed:
             facts["Deployment"] = f"none yet: {self.undeployed}"
+        if self.archive_path:
+            facts["Archive"] = self.archive_path
         facts["Duration"] = f"{self.seconds:.1f} s"
         return github.summary(
             self.repositories,

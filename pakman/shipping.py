@@ -57,10 +57,11 @@ def run(args: argparse.Namespace, env: Env) -> int:
     commands.become_root(args, env)
     progress = commands.progress_for(args, env)
     results = commands.results_for(args)
+    results.deployment_status = "none"
     # First all that needs no network: the manifest, the command line, the key.
     reading = commands.valid(args, env, progress)
     channel_commands.leave_out(args, env, progress, results)
-    deployment = deploy_commands.wanted(args, env, results, progress)
+    deployment = deploy_commands.wanted(args, env, progress)
     bucket = None
     if args.bucket is not None:
         why = event.without_secrets(env)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pakman import instellar
 from pakman.api import Answer, Patience
 from pakman.errors import DeploymentError, UsageError
-from pakman.instellar import Deployment, Instellar, Tokens
+from pakman.instellar import Instellar, Tokens
 
 KEYS = (
     "data", "attributes", "token", "id", "archive_path", "host", "port", "scheme", "region", "bucket", "credential",
@@ -43,7 +43,7 @@ def test_any_answer_is_a_value_or_a_sentence(status: int, content: Any, then: in
         lambda found: found.deployment("0" * 40),
         lambda found: found.storage(),
         lambda found: found.create_deployment(ref="r", sha="0" * 40, archive_path="x", stack=None),
-        lambda found: found.create_configuration(Deployment("1", "x"), {}),
+        lambda found: found.create_configuration("1", {}),
     )
     token = Answer(201, {"data": {"token": "t"}})
     for answers in ((Answer(status, content), Answer(then, more)), (token, Answer(status, content))):

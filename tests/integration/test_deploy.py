@@ -323,7 +323,12 @@ def test_what_is_refused_is_said_at_the_manifest_s_line(place: Place, tmp_path: 
     place.pushed(tmp_path / "built", "x86_64")
     place.service.refuses = {"errors": {"kits": [{"ports": [{}, {"target": ["is taken"]}]}]}}
     line = (MANIFEST + KITS).splitlines().index("        target: 4000") + 1
-    said = place.deploy(status=7)
+    outputs = tmp_path / "outputs"
+    said = place.deploy(status=7, env={"GITHUB_OUTPUT": str(outputs)})
+    # The deployment is there all the same.
+    found = demo.parsed(outputs.read_text())
+    assert (found["deployment-id"], found["deployment-status"]) == ("1", "created")
+    assert found["archive-path"] == place.archives()[0]
     assert f"instellar.yml:{line}:17: error: the deployment service refuses kits[0].ports[1].target: is taken" in said
     assert "refuses values: kits[0].ports[1].target is taken" in said
     summary = tmp_path / "summary"

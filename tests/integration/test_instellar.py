@@ -52,8 +52,8 @@ def test_six_calls_as_the_contract_has_them(service: Service) -> None:
     deployment = Deployment("1", "archives/x/packages.zip")
     assert create(found) == (deployment, "created")
     assert create(found, "archives/y/packages.zip") == (deployment, "exists")
-    assert found.create_configuration(deployment, {"kits": [{"name": "web"}], "page": {"title": "Ü"}}) == "created"
-    assert found.create_configuration(deployment, {"kits": [{"name": "web"}]}) == "exists"
+    assert found.create_configuration(deployment.id, {"kits": [{"name": "web"}], "page": {"title": "Ü"}}) == "created"
+    assert found.create_configuration(deployment.id, {"kits": [{"name": "web"}]}) == "exists"
     assert found.deployment(SHA) == deployment
     assert service.lines == [
         "POST /publish/automation/callback",
@@ -101,7 +101,7 @@ def test_a_deployment_whose_answer_is_lost_is_made_once(service: Service, fault:
     assert found.deployment(SHA) is None
     deployment, outcome = create(found)
     assert outcome == "exists"
-    found.create_configuration(deployment, {"kits": []})
+    found.create_configuration(deployment.id, {"kits": []})
     assert len(service.known) == len(service.configurations) == 1
 
 
@@ -240,14 +240,14 @@ def test_a_deployment_s_number_is_one(service: Service, number: Any) -> None:
 def test_a_configuration_that_is_refused_names_its_values(service: Service) -> None:
     service.refuses = {"errors": {"kits": [{}, {"ports": [{}, {"target": ["is invalid"]}]}]}}
     with pytest.raises(RefusedError) as caught:
-        client(service).create_configuration(Deployment("1", "x"), {"kits": []})
+        client(service).create_configuration("1", {"kits": []})
     assert "refuses values: kits[1].ports[1].target is invalid" in caught.value.message
     assert [each.path for each in caught.value.refusals] == [("kits", 1, "ports", 1, "target")]
 
 
 def test_a_number_that_json_lacks_is_not_sent(service: Service) -> None:
     with pytest.raises(DeploymentError, match="hold a number that JSON does not have"):
-        client(service).create_configuration(Deployment("1", "x"), {"kits": [{"x": float("inf")}]})
+        client(service).create_configuration("1", {"kits": [{"x": float("inf")}]})
     assert service.lines == ["POST /publish/automation/callback"]
 
 
