@@ -6,9 +6,13 @@ import json
 import re
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,7 +43,8 @@ class Answer:
     content: Any
     body: bytes = b""
     location: str = ""
-    retry_after: str = ""
+    retry_after: float = 0
+    """Seconds that the server asks to be left alone."""
 
 
 class _SilentError(Exception):
@@ -103,7 +108,7 @@ class Api:
         """
         for attempt in range(1, self._patience.attempts + 1):
             is_last = attempt == self._patience.attempts
-            asked = ""
+            asked = 0.0
             try:
                 answer = self._once(method, path, body, headers)
             except _SilentError as error:
@@ -117,17 +122,38 @@ class Api:
             self._wait(attempt, why, asked)
         raise AssertionError("no attempt was made")
 
-    def _wait(self, attempt: int, why: str, asked: str) -> None:
+    def _wait(self, attempt: int, why: str, asked: float) -> None:
         seconds = self._patience.pause * 2 ** (attempt - 1)
         # Many jobs are refused at the same moment: they must not all come back at the same one.
         seconds *= secrets.SystemRandom().uniform(0.5, 1)
-        if re.fullmatch(r"[0-9]{1,9}", asked):
-            seconds = max(seconds, int(asked))
-        seconds = min(seconds, self._patience.longest_pause)
+        seconds = min(max(seconds, asked), self._patience.longest_pause)
         self._on_wait(f"{self.address}: {why}; asked again in {seconds:.1f} s")
         time.sleep(seconds)
 
     def _once(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        ended: SimpleQueue[Answer | Exception] = SimpleQueue()
+
+        def ask() -> None:
+            try:
+                ended.put(self._exchange(method, path, body, headers))
+            except Exception as error:
+                ended.put(error)
+
+        # Of headers, of 100 Continue and of what follows the last chunk nobody below sees the end, or that there is
+        # none. So that is waited for here, and a thread that goes on reading is left to itself.
+        threading.Thread(target=ask, daemon=True).start()
+        try:
+            found = ended.get(timeout=self._patience.whole)
+        except Empty:
+            raise self._endless() from None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _endless(self) -> _SilentError:
+        return _SilentError(f"the answer does not come to an end within {self._patience.whole:g} seconds")
+
+    def _exchange(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         sent = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "pakman", **headers}
         if body is not None:
             sent["content-type"] = "application/json"
@@ -149,21 +175,21 @@ class Api:
                     if len(said) > _MOST:
                         raise self.unexpected(f"more than {_MOST >> 20} MiB")
                     if self._clock() > end:
-                        raise _SilentError(
-                            f"the answer does not come to an end within {self._patience.whole:g} seconds"
-                        )
+                        raise self._endless()
                 return Answer(
                     answer.status_code,
                     _decoded(bytes(said)),
                     bytes(said),
                     answer.headers.get("location", ""),
-                    answer.headers.get("retry-after", ""),
+                    _retry_after(answer.headers),
                 )
         except requests.exceptions.SSLError as error:
             raise self.error(
                 "has no certificate that this machine trusts",
                 hint="does it speak https? for a certificate of your own, name its CA's file in REQUESTS_CA_BUNDLE",
             ) from error
+        except requests.ConnectTimeout as error:
+            raise _SilentError(f"no connection within {self._patience.connect:g} seconds") from error
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise _SilentError(f"no answer within {self._patience.silence:g} seconds") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
@@ -199,6 +225,16 @@ _FOR_GOOD = (501, 505)
 """Not Implemented, HTTP Version Not Supported: whoever says so is no such service."""
 
 
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds that Retry-After says; a date there is one of the server's own clock, which Date has."""
+    said = headers.get("retry-after", "")
+    if re.fullmatch(r"[0-9]{1,9}", said):
+        return int(said)
+    with suppress(ValueError, TypeError, OverflowError):
+        return (parsedate_to_datetime(said) - parsedate_to_datetime(headers.get("date", ""))).total_seconds()
+    return 0
+
+
 def _no_name(error: Exception) -> int | None:
     """Return why the service's name has no address (EAI_*); None where that is not what went wrong."""
     reason = getattr(error.args[0] if error.args else None, "reason", None)
@@ -222,7 +258,8 @@ def address(text: str, source: str, *, at_stake: str = "tokens") -> str:
     except ValueError:
         host = ""
     is_plain = re.fullmatch(r"[!-~]+", text) and host and parts.scheme in ("http", "https")
-    if not is_plain or parts.username is not None or parts.query or parts.fragment:
+    # Not by what urlsplit finds: of an empty query it finds none, and all that follows would become one.
+    if not is_plain or parts.username is not None or {"?", "#"} & set(text):
         shown = re.sub(r"[^/]*@", "…@", text[:100]).partition("?")[0]
         raise UsageError(f"{source} is {shown!r}, which is no address", hint="write it as https://example.com")
     if parts.scheme == "http" and host not in ("localhost", "127.0.0.1", "::1"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,14 +142,86 @@ def test_a_service_without_tls_is_one_sentence(service: Service) -> None:
     assert caught.value.hint.startswith("does it speak https?")
 
 
-def test_retry_after_is_heeded(service: Service) -> None:
-    service.before = on("/storage", Fault(429, headers={"retry-after": "1"}))
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": "1"},
+        # By the server's clock, whatever ours says.
+        {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT", "date": "Wed, 21 Oct 2015 07:27:59 GMT"},
+    ],
+    ids=["seconds", "date"],
+)
+def test_retry_after_is_heeded(service: Service, headers: dict[str, str]) -> None:
+    service.before = on("/storage", Fault(429, headers=headers))
     found = Instellar(
         service.endpoint, Tokens(PACKAGE_TOKEN, AUTH_TOKEN), clock=time.monotonic, patience=Patience(pause=0.01)
     )
     began = time.monotonic()
     found.storage()
     assert time.monotonic() - began >= 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"retry-after": said, "date": date} for said in ("-1", "soon", "Wed, 21 Oct 2015 07:28:00 GMT") for date in
+     ("", "x", "Wed, 99 Foo 99999 99:99:99 +9999", "Fri, 31 Dec 9999 23:59:59 -2359")],
+)  # fmt: skip
+def test_retry_after_that_says_nothing_is_none(service: Service, headers: dict[str, str]) -> None:
+    service.before = on("/storage", Fault(503, headers=headers))
+    assert client(service).storage().bucket == "packages"
+
+
+ENDLESS = {
+    "100 Continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "header": (b"HTTP/1.1 200 OK\r\nx: ", b"x"),
+    "trailers": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"x: x\r\n"),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+}
+
+
+@contextmanager
+def talking(begin: bytes, again: bytes) -> Iterator[str]:
+    """Yield the address of somebody who begins to answer, and never ends."""
+    ended = threading.Event()
+
+    def talk() -> None:
+        with server, server.accept()[0] as connection, suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(begin)
+            while not ended.wait(0.01):
+                connection.sendall(again)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=talk)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(("begin", "again"), ENDLESS.values(), ids=ENDLESS)
+def test_nobody_waits_for_an_answer_that_never_ends(begin: bytes, again: bytes) -> None:
+    patience = Patience(silence=5, whole=0.3, attempts=1)
+    with talking(begin, again) as address:
+        began = time.monotonic()
+        found = Instellar(address, Tokens(PACKAGE_TOKEN, AUTH_TOKEN), clock=time.monotonic, patience=patience)
+        with pytest.raises(DeploymentError, match="the answer does not come to an end within"):
+            found.storage()
+        assert time.monotonic() - began < 3
+
+
+def test_nobody_waits_for_a_connection_that_does_not_come() -> None:
+    with socket.socket() as server, socket.socket() as first, socket.socket() as second:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for waiting in (first, second):  # nobody takes them: there is no room for a third
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        patience = Patience(connect=0.2, attempts=1)
+        found = Instellar(address, Tokens(PACKAGE_TOKEN, AUTH_TOKEN), clock=time.monotonic, patience=patience)
+        with pytest.raises(DeploymentError, match="cannot be reached: no connection within"):
+            found.storage()
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -253,7 +328,17 @@ def test_a_number_that_json_lacks_is_not_sent(service: Service) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["ftp://x", "example.com", "https://a b", "https://me:pass@x", "https://x/?token=1", "https://", "https://x:y"],
+    [
+        "ftp://x",
+        "example.com",
+        "https://a b",
+        "https://me:pass@x",
+        "https://x/?token=1",
+        "https://x/?",
+        "https://x/#",
+        "https://",
+        "https://x:y",
+    ],
 )
 def test_an_address_is_one(text: str) -> None:
     with pytest.raises(UsageError, match="--instellar-endpoint is") as caught:
