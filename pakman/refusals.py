@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from pakman.problems import Problem
-from pakman.validation.yaml_tree import Node, path_parts, path_text, shown
+from pakman.validation.yaml_tree import Node, path_parts, path_text
 
 _MOST = 50
 """Refusals that are read; a few say what is wrong."""
 
 _DEEPEST = 20
+_LONGEST = 300
+"""Characters of a place, and of a message; a place has its parts' lengths bounded, too."""
 
 _ENVELOPES = {"configuration", "payload", "deployment", "data", "attributes"}
 """What the service may begin a place with: what stands around the manifest's keys in the request."""
@@ -27,7 +29,12 @@ class Refusal:
     message: str
 
     def __str__(self) -> str:
-        return f"{path_text(list(self.path))} {self.message}".strip()
+        return f"{self.place} {self.message}".strip()
+
+    @property
+    def place(self) -> str:
+        """The path as messages have it."""
+        return _line(path_text(list(self.path[:_DEEPEST])))
 
 
 def read(content: Any) -> tuple[Refusal, ...]:
@@ -41,9 +48,11 @@ def read(content: Any) -> tuple[Refusal, ...]:
     found = content.get("errors")
     if found is None and isinstance(content.get("data"), dict):
         found = content["data"].get("errors")
+    if found is None:
+        found = next((content[key] for key in ("error", "detail", "message") if key in content), None)
     refusals: list[Refusal] = []
     for path, message in _walk(found, (), 0):
-        refusals.append(Refusal(_inside(path), shown(" ".join(message.split()))))
+        refusals.append(Refusal(_inside(path), _line(message)))
         if len(refusals) == _MOST:
             break
     return tuple(dict.fromkeys(refusals))
@@ -59,9 +68,8 @@ def problems(refused: Iterable[Refusal], root: Node | None, file: Path) -> list[
         if root is None or not refusal.path or root.child(refusal.path[0]) is None:
             continue
         line, column = _place(root, refusal.path)
-        path = path_text(list(refusal.path))
-        message = f"the deployment service refuses {path}: {refusal.message}"
-        found.append(Problem(str(file), line, column, path, "error", "refused", message, ""))
+        message = f"the deployment service refuses {refusal.place}: {refusal.message}"
+        found.append(Problem(str(file), line, column, refusal.place, "error", "refused", message, ""))
     return sorted(found)
 
 
@@ -100,6 +108,13 @@ def _said_place(found: dict[str, Any]) -> tuple[str | int, ...] | None:
     places += [found.get(key) for key in ("path", "pointer", "field")]
     text = next((place for place in places if isinstance(place, str)), None)
     return None if text is None else path_parts(text)
+
+
+def _line(text: str) -> str:
+    """Return what somebody else has written as one line, not long, with nothing in it that a terminal obeys."""
+    line = " ".join(text[: 4 * _LONGEST].split())
+    short = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
+    return "".join(character if character.isprintable() else "?" for character in short)
 
 
 def _inside(path: tuple[str | int, ...]) -> tuple[str | int, ...]:

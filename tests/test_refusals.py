@@ -46,7 +46,7 @@ plans:
     ],
 )
 def test_errors_are_read_however_they_are_written(errors: Any, path: tuple[str | int, ...], message: str) -> None:
-    for content in ({"errors": errors}, {"data": {"errors": errors}}):
+    for content in ({"errors": errors}, {"data": {"errors": errors}}, {"error": errors}, {"message": errors}):
         assert refusals.read(content) == (Refusal(path, message),)
 
 
@@ -67,6 +67,10 @@ def test_no_more_is_read_than_a_person_would() -> None:
         deep = {"kits": deep}
     assert refusals.read({"errors": deep}) == ()
     assert len(refusals.read({"errors": {"kits": [{"name": [str(number)]} for number in range(9999)]}})) == 50
+    (said,) = refusals.read({"errors": {"kits." * 200: {"a.b" * 300: ["must be one of " + "a, b or " * 9999]}}})
+    assert len(str(said)) < 700
+    sentence = "must be one of small, medium and large, in a region that this organization has installed something in"
+    assert refusals.read({"errors": {"sizes": [sentence]}})[0].message == sentence
 
 
 @pytest.mark.parametrize(
