@@ -7,6 +7,7 @@ architecture: the service has the key from whoever registered the package there.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import uuid
 import zipfile
@@ -30,6 +31,10 @@ _EARLIEST = (1980, 1, 1, 0, 0, 0)
 
 _ANY = {"noarch", "all"}
 """What a manifest may name that is no folder: those packages lie with the architecture that built them."""
+
+
+_PACKAGE = re.compile(r"[A-Za-z0-9._~+-]+\.apk")
+"""All that a package's file is ever called; other names would be printed, and become files of whoever unpacks them."""
 
 
 class MissingError(DeploymentError):
@@ -91,7 +96,7 @@ def entries(bucket: Bucket, folder: str, architectures: Collection[str]) -> tupl
         Entry(name, f"{folder}/{name}", named[name])
         for name in sorted(named)
         for arch, _, file in [name.partition("/")]
-        if arch in there and "/" not in file and (file == INDEX_FILE or file.endswith(".apk"))
+        if arch in there and (file == INDEX_FILE or _PACKAGE.fullmatch(file))
     )
 
 

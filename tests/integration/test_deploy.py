@@ -313,7 +313,8 @@ def test_what_is_missing_is_named_and_nothing_is_deployed(place: Place, tmp_path
 
 def test_what_is_no_package_is_no_entry(place: Place, tmp_path: Path) -> None:
     place.pushed(tmp_path / "built", "x86_64")
-    for name in ("keys/APKINDEX.tar.gz", "x86_64/notes.txt", "x86_64/deep/er.apk", "shop.apk", "release.json"):
+    names = ("keys/APKINDEX.tar.gz", "x86_64/notes.txt", "x86_64/deep/er.apk", "shop.apk", "release.json")
+    for name in (*names, "x86_64/::add-mask::x.apk", "x86_64/$(id).apk"):
         place.client.put_object(Bucket=BUCKET, Key=f"{place.folder}/{name}", Body=b"x")
     place.deploy()
     assert list(entries(place, place.archives()[0])) == ["x86_64/APKINDEX.tar.gz", "x86_64/shop-1.0.0-r0.apk"]
