@@ -139,7 +139,7 @@ def parse(body: bytes, directory: Path, file: Path) -> Repository:
             project=_word(content["project"]),
             slug=_word(content["slug"]),
             commit=None if content["commit"] is None else _word(content["commit"]),
-            stack=str(content["stack"]),
+            stack=_word(content["stack"], _STACK),
             key_name=_word(content["key_name"]),
             previous_key_name=None if (name := content.get("previous_key_name")) is None else _word(name),
             is_throwaway_key=content.get("throwaway_key") is True,
@@ -150,7 +150,7 @@ def parse(body: bytes, directory: Path, file: Path) -> Repository:
                     version=_word(package["version"]),
                     arch=_word(package["arch"]),
                     path=file.parent / _word(Path(package["file"]).name),
-                    size=int(package["size"]),
+                    size=_size(package["size"]),
                     sha256=_word(package["sha256"]),
                 )
                 for package in content["packages"]
@@ -163,12 +163,22 @@ def parse(body: bytes, directory: Path, file: Path) -> Repository:
         ) from error
 
 
-def _word(value: object) -> str:
+_NAME = re.compile(r"[A-Za-z0-9_.+~-]{1,255}")
+_STACK = re.compile(r"[A-Za-z0-9_.+~/-]{1,255}")
+
+
+def _word(value: object, name: re.Pattern[str] = _NAME) -> str:
     """Refuse what is no name of apk's or GitHub's: the file may be another job's, and this is for paths and shells."""
     text = str(value)
-    if not re.fullmatch(r"[A-Za-z0-9_.+~-]+", text) or text in (".", ".."):
+    if not name.fullmatch(text) or text in (".", ".."):
         raise ValueError(f"{text[:60]!r} is not a name")
     return text
+
+
+def _size(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{str(value)[:60]!r} is not a size")
+    return value
 
 
 MOST_BYTES = 4 << 20

@@ -58,7 +58,11 @@ def _package(**changes: object) -> Callable[[dict[str, Any]], str]:
         (_package(name="$(touch x)"), "'$(touch x)' is not a name"),
         (_package(version="1\n::add-mask::a"), "is not a name"),
         (_package(sha256=""), "'' is not a name"),
-        (_package(size="many"), "invalid literal"),
+        (_package(size="many"), "'many' is not a size"),
+        (_package(size=float("inf")), "'inf' is not a size"),
+        (_package(size=-1), "'-1' is not a size"),
+        (_package(name="x" * 256), "is not a name"),
+        (_changed(stack="alpine/3.23\n::add-mask::a"), "is not a name"),
     ],
 )
 def test_what_is_not_ours_is_one_sentence(tmp_path: Path, change: Callable[[dict[str, Any]], str], reason: str) -> None:
