@@ -195,7 +195,7 @@ def _stanzas(found: Repository, keys: Sequence[PublicKey]) -> dict[str, Stanza]:
             raise UsageError(f"{found.index} is not signed with {key.name}, as {MANIFEST_FILE} says it is")
     named = {f"{each.name}-{each.version}.apk": each for each in index.stanzas}
     ours = {each.path.name: each for each in found.packages}
-    is_same = set(named) == set(ours) and len(index.stanzas) == len(found.packages)
+    is_same = set(named) == set(ours) and len(named) == len(index.stanzas) == len(found.packages)
     if not is_same or any(
         (named[name].field("A"), named[name].field("S")) != (found.arch, str(ours[name].size)) for name in ours
     ):

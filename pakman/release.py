@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,10 +189,11 @@ def _body(
 def _time(repositories: Iterable[Repository]) -> str:
     """Return when the packages say that they were built, in UTC: the clock would make another release each time."""
     stanzas = [stanza for each in repositories for stanza in read_index(each.index).stanzas]
-    newest = max((int(each.field("t")) for each in stanzas if each.field("t").isdecimal()), default=0)
+    newest = max((int(each.field("t")) for each in stanzas if _SECONDS.fullmatch(each.field("t"))), default=0)
     return datetime.datetime.fromtimestamp(min(newest, _LAST_TIME), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+_SECONDS = re.compile(r"[0-9]{1,19}")
 _LAST_TIME = 253402300799
 """The year 9999 ends there."""
 

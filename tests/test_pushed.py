@@ -167,6 +167,14 @@ def test_a_release_is_of_one_kind(bucket: Folder, tmp_path: Path, more: dict[str
     assert caught.value.message.startswith(f"the architectures of {COMMIT} are not of one release")
 
 
+def test_a_time_that_is_none_is_passed_over(tmp_path: Path) -> None:
+    one = built(tmp_path, "x86_64")
+    first, second = read_index(one.index).stanzas
+    far = Stanza(first.text.replace(f"\nt:{first.field('t')}\n", f"\nt:{'9' * 5000}\n"))
+    write_stanzas(one.index, [far, second], [key_called(KEY)], "far")
+    assert release._time([one]) == "2023-11-14T22:13:20Z"
+
+
 Change = Callable[[Repository], None]
 
 
