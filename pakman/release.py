@@ -83,8 +83,13 @@ def release(
         joined = None if channel is None else adding.plan(channel, wanted)
     else:
         new = {made.key} if archive.store(bucket, made) else set()
-        joined = None if channel is None else _join(channel, wanted, first.packages[0].name, on_progress, on_notice)
-        new |= {path} if not was_there and _store(bucket, path, body, folder) else set()
+        if channel is None:
+            joined = None
+        else:
+            # That took a while: if there is another release meanwhile, this one joins no channel.
+            _is_there(bucket, path, body)
+            joined = _join(channel, wanted, first.packages[0].name, on_progress, on_notice)
+        new |= {path} if not was_there and _store(bucket, path, body, folder, joined) else set()
     keys = (made.key, path)
     return Release(
         path=path,
@@ -198,15 +203,19 @@ _LAST_TIME = 253402300799
 """The year 9999 ends there."""
 
 
-def _is_there(bucket: Bucket, path: str, body: bytes) -> bool:
-    """Say whether this very release was made before; raise BucketError where another one was."""
+def _is_there(bucket: Bucket, path: str, body: bytes, joined: Joined | None = None) -> bool:
+    """Say whether this very release was made before; raise BucketError where another one was, and what this one did."""
     held = bucket.read(path, _MOST)
     if held is None or held.body == body:
         return held is not None
+    done, undo = "nothing was changed", ""
+    if joined is not None:
+        done = f"another release was quicker, but its packages have joined channel {joined.name}"
+        undo = f"`pakman repository rollback {joined.name}` goes back to the version before them; "
     raise BucketError(
-        f"{path} is in {bucket.location} already, with {_difference(held.body, body)}: nothing was changed",
-        hint="a commit is released once: push another one. `pakman push --channel NAME` lets its packages join a "
-        "channel, and `pakman repository promote` another one; to release it otherwise, remove that file first",
+        f"{path} is in {bucket.location} already, with {_difference(held.body, body)}: {done}",
+        hint=f"{undo}a commit is released once: push another one. `pakman push --channel NAME` lets its packages join "
+        "a channel, and `pakman repository promote` another one; to release it otherwise, remove that file first",
     )
 
 
@@ -228,7 +237,7 @@ def _join(
     return adding.add(channel, wanted, package, on_progress=on_progress, on_notice=on_notice)
 
 
-def _store(bucket: Bucket, path: str, body: bytes, folder: Path) -> bool:
+def _store(bucket: Bucket, path: str, body: bytes, folder: Path, joined: Joined | None) -> bool:
     """Store release.json; return whether it is new."""
     file = folder / FILE
     with archive.room():
@@ -241,4 +250,4 @@ def _store(bucket: Bucket, path: str, body: bytes, folder: Path) -> bool:
             cache_control="public, max-age=31536000, immutable",
             parts=parts,
         )
-    return outcome == "stored" or not _is_there(bucket, path, body)
+    return outcome == "stored" or not _is_there(bucket, path, body, joined)

@@ -293,6 +293,42 @@ def test_two_releases_at_once_are_one(store: Store, pakman: Pakman, tmp_path: Pa
     assert [store.versions(arch=arch) for arch in BOTH] == [["notes-1.0.0-r0", "notes-openrc-1.0.0-r0"]] * 2
 
 
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("/archives/", "with another channel: nothing was changed"),
+        (
+            "/channels/edge/SHA256SUMS",
+            "with another channel: another release was quicker, but its packages have joined",
+        ),
+    ],
+)
+def test_a_release_that_another_one_overtakes_says_what_it_has_done(
+    store: Store, pakman: Pakman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, sentence: str
+) -> None:
+    pushed(pakman, built(tmp_path / "built"))
+    made: list[story.Release] = []
+
+    def before(request: Request) -> None:
+        if request.method != "PUT" or place not in request.path or made:
+            return
+        with closing(store.bucket) as bucket:
+            found = fetch(bucket, Commit("acme", "notes", COMMIT), BOTH, tmp_path / "pushed")
+            made.append(story.release(bucket, found.repositories, tmp_path, channel=store.channel("stable")))
+
+    with proxy(store.server.endpoint, before=before) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        code, _, err = pakman("release", EXPECT, "--channel=edge")
+    assert code == 6
+    assert sentence in err
+    objects = store.objects()
+    assert objects[f"{FOLDER}/release.json"] == made[0].body
+    has_joined = any(name.startswith("channels/edge/") for name in objects)
+    assert (has_joined, "pakman repository rollback edge" in err) == (
+        (True, True) if "edge" in place else (False, False)
+    )
+
+
 def test_a_release_that_broke_is_finished_by_the_next(
     store: Store, pakman: Pakman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
