@@ -205,6 +205,7 @@ def wrong_field(stanzas: Iterable[Stanza], arch: str) -> tuple[str, str] | None:
         "A": arch.__eq__,
         "C": _CHECKSUM.fullmatch,
         "S": _SIZE.fullmatch,
+        "o": lambda origin: not origin or _PACKAGE.fullmatch(origin),
     }
     for stanza, (letter, fits) in product(stanzas, grammar.items()):
         if not fits(stanza.field(letter)):

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pakman.apk.index import Stanza, write_index
+from pakman import cli
+from pakman.apk.index import Stanza, read_index, write_index, write_stanzas
 from pakman.bucket import Bucket, Location
 from pakman.channels import Channel, adding
 from pakman.errors import BucketError
@@ -20,7 +21,7 @@ from tests.packages import named, pack
 from tests.proxy import Answer, Request, proxy, s3_error
 from tests.repositories import signed_repository
 from tests.servers import S3Server
-from tests.stores import ARCH, KEY, Store
+from tests.stores import ARCH, KEY, Store, pem
 
 pytestmark = pytest.mark.s3
 
@@ -53,6 +54,39 @@ def test_another_project_s_channel_is_left_alone_on_every_architecture(
     code, _, err = push(tmp_path / "ours", "--channel", "stable")
     assert store.objects()["channels/stable/install.sh"] == before["channels/stable/install.sh"]
     assert code == 6, err
+
+
+NO_PACKAGES = [
+    ("P", "../../evil"), ("P", "-rf"), ("V", "1.0/../x"), ("A", "../x"), ("C", "Q1x"), ("S", "-1"), ("S", "9" * 16),
+    ("o", "notes; reboot"), ("o", "\x1b[2J"),
+]  # fmt: skip
+
+
+def test_an_index_of_what_no_package_can_be_is_gone_by_by_nobody(
+    store: Store, push: Push, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key has been in wrong hands: the index is signed with it."""
+    monkeypatch.setenv("PAKMAN_SIGNING_KEY", pem(key_called(KEY)).decode())
+    built = signed_repository(tmp_path / "built", arch=ARCH)
+    assert push(tmp_path / "built", "--channel=stable")[0] == 0
+    (stanza,) = read_index(built.index).stanzas
+    others = ["verify stable", "promote stable edge", "rollback stable", "prune stable --keep=1"]
+    for letter, value in NO_PACKAGES:
+        text = stanza.text.replace(f"\n{letter}:{stanza.field(letter)}\n", f"\n{letter}:{value}\n")
+        changed = Stanza(text if letter != "C" else text.replace(stanza.checksum, value))
+        assert changed.field(letter) == value
+        write_stanzas(tmp_path / "index", [changed], [key_called(KEY)], "hostile")
+        store.put(f"channels/stable/{ARCH}/APKINDEX.tar.gz", (tmp_path / "index").read_bytes())
+        before = store.objects()
+        for words in ["list", *others]:
+            code = cli.main(["repository", *words.split(), f"--bucket={store.location}"])
+            said = "".join(capsys.readouterr())
+            assert (code, "has an entry that no package of" in said) == (6, True), said
+            assert "\x1b" not in said
+        code, _, err = push(tmp_path / "built", "--channel=stable")
+        assert (code, "has an entry that no package of" in err) == (6, True)
+        assert store.objects() == before
+        others = []
 
 
 @pytest.mark.parametrize(
