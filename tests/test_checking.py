@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pakman.apk.index import Stanza, package_stanza
+from pakman.bucket import Bucket, Location
 from pakman.channels import checking
 from pakman.errors import BucketError
 from tests.packages import METADATA, key, pack, small_tree
@@ -67,3 +69,14 @@ def test_packages_need_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(BucketError, match="there is no room for the packages that are fetched"), checking.folder():
         pass
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Bucket, "download", full)
+    bucket = Bucket(Location("demo", "apk"), endpoint_url="http://127.0.0.1:1", env={})
+    with pytest.raises(BucketError, match=r"apk/x in s3://demo/apk cannot be fetched to .*: No space left") as caught:
+        checking.fetch(bucket, "apk/x", tmp_path / "x", 1, lambda _count: None)
+    assert "TMPDIR" in caught.value.hint

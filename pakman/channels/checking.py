@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from pakman import scratch
 from pakman.apk.index import Stanza
 from pakman.apk.read import Control, data_is_true, read_control, read_package
 from pakman.apk.signature import signed_by
+from pakman.bucket import Bucket
 from pakman.channels import signers
 from pakman.errors import BucketError, SigningError, UsageError
 from pakman.signing import PublicKey
@@ -53,6 +54,18 @@ def _misfits(control: Control, stanza: Stanza, trusted: Sequence[PublicKey]) -> 
     if not any(signed_by(key, control.signatures, control.digests) for key in trusted):
         found.append(f"is signed by {signers(control.signatures)}, which is none of the keys that are trusted here")
     return found
+
+
+def fetch(bucket: Bucket, key: str, path: Path, most: int, on_bytes: Callable[[int], None]) -> None:
+    """Download a package of at most `most` bytes. Raises BucketError, also where there is no room for it."""
+    try:
+        with path.open("wb") as file:
+            bucket.download(key, file, most, on_bytes)
+    except OSError as error:
+        raise BucketError(
+            f"{key} in {bucket.location} cannot be fetched to {path.parent}: {error.strerror or error}",
+            hint="name a folder that has room in TMPDIR",
+        ) from error
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -119,9 +120,10 @@ def _fetched(
     trusted = (*source.trusted, *published_keys(source.bucket))
 
     def fetch(arch: str, stanza: Stanza) -> Addition:
-        key, size, path = source.key(arch, file_name(stanza)), int(stanza.field("S")), folder / arch / file_name(stanza)
-        with path.open("wb") as file:
-            source.bucket.download(key, file, size, partial(counter.add, f"{source.name}: {file_name(stanza)}"))
+        # Not by its own name, which may be longer than a file's.
+        key, path = source.key(arch, file_name(stanza)), folder / uuid.uuid4().hex
+        on_bytes = partial(counter.add, f"{source.name}: {file_name(stanza)}")
+        checking.fetch(source.bucket, key, path, int(stanza.field("S")), on_bytes)
         wrong = checking.problems(path, stanza, trusted)
         if wrong:
             raise BucketError(
@@ -130,7 +132,5 @@ def _fetched(
             )
         return Addition(stanza, path, content.read(path).sha256)
 
-    for arch in wanted:
-        (folder / arch).mkdir()
     with workers(checking.AT_ONCE) as (threads, _):
         return {arch: list(threads.map(partial(fetch, arch), all_)) for arch, all_ in wanted.items()}

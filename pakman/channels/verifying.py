@@ -150,8 +150,7 @@ def _read(channel: Channel, folder: Path, counter: Counter, name: str, stanza: S
     # Not by its own name: a damaged index may have it twice.
     path = folder / uuid.uuid4().hex
     try:
-        with path.open("wb") as file:
-            channel.bucket.download(key, file, size, partial(counter.add, f"{channel.name}: {name}"))
+        checking.fetch(channel.bucket, key, path, size, partial(counter.add, f"{channel.name}: {name}"))
         return content.read(path).sha256, checking.problems(path, stanza, channel.trusted)
     except BucketError:
         if channel.bucket.head(key) is not None:
