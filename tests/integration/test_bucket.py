@@ -17,6 +17,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,8 +202,8 @@ def test_a_server_that_hangs(s3_server: S3Server, location: Location, built: Rep
         bucket = opened(s3_server, location, endpoint, Patience(first=0.2), said.append)
         began = time.monotonic()
         error = refused(built, bucket, s3_server.secret_access_key)
-        # Four times the first answer's patience, not the others', and it is said in between.
-        assert time.monotonic() - began < 4
+        # Four times the first answer's patience, not the others', which is sixty seconds.
+        assert time.monotonic() - began < 30
     assert said == [f"{endpoint}: no answer within 0.2 seconds; asked again"] * 3
     assert "took the request, but did not answer in time" in error.message
     assert "run it again" in error.hint
@@ -371,10 +372,9 @@ DRIPS = Answer(200, b"0123456789", {"ETag": '"0"', "Last-Modified": "Sat, 21 Nov
 @pytest.mark.parametrize(
     ("ask", "before", "words"),
     [
-        ("push", first_time("PUT", "/notes-openrc", Answer(200, seconds=60)), "no answer within 1 seconds"),
+        ("push small", first_time("PUT", "/notes-openrc", Answer(200, seconds=60)), "no answer within 1 seconds"),
         ("push", first_time("PUT", "/notes-openrc", s3_error(503, "SlowDown")), "it answers 503"),
         ("push", first_time("PUT", "/notes-openrc", s3_error(429, "TooManyRequests")), "it answers 429"),
-        ("push", first_time("POST", "?uploads", Answer(200, seconds=60)), "no answer within 1 seconds"),
         ("push", first_time("POST", "?uploads", s3_error(500, "InternalError")), "it answers 500"),
         ("push", first_time("POST", "?uploads", None), "the connection broke"),
         ("download", first_time("GET", "/one", DRIPS), "no answer within 1 seconds"),
@@ -391,6 +391,8 @@ def test_what_is_asked_again_is_said(
         bucket = opened(s3_server, location, endpoint, Patience(read=1 if "within" in words else 30), said.append)
         if ask == "push":
             publish((built,), bucket)
+        elif ask == "push small":
+            publish((replace(built, packages=built.packages[:2]),), bucket)
         elif ask == "read":
             bucket.list(location.prefix)
             assert bucket.read(key, 10) is not None
@@ -400,7 +402,10 @@ def test_what_is_asked_again_is_said(
     assert set(said) == {f"{endpoint}: {words}; asked again"}
 
 
-def test_of_many_that_wait_one_speaks(s3_server: S3Server, location: Location, tmp_path: Path) -> None:
+def test_of_many_that_wait_one_speaks(
+    s3_server: S3Server, location: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_SECONDS", 6 * waiting._SECONDS)  # however slow this machine is
     said: list[str] = []
     packages = repository(tmp_path / "many", {f"notes{number}": os.urandom(100) for number in range(8)})
     refuse = each_first_time(s3_error(503, "SlowDown"))
