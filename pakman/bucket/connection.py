@@ -120,6 +120,9 @@ class Connection:
             access = replace(access, endpoint=endpoint(configured, access.location.name))
         self.access = access
         self._was_answered = False
+        # A role is taken before the bucket is asked anything.
+        profile.set_default_client_config(self._patient(access.patience.first))
+        profile.register("needs-retry.sts", self._after_each_for_a_role)
         session = boto3.Session(botocore_session=profile, **access.credentials)
         region = access.region or profile.get_config_variable("region")
         if region is None and access.endpoint is None:
@@ -132,19 +135,25 @@ class Connection:
         self.base_url = self._base_url(str(self.client.meta.endpoint_url))
         self.lane = self._lane(session.get_credentials(), access.ca_bundle or profile.get_config_variable("ca_bundle"))
 
-    def _client(self, session: Any, region: str) -> Any:
+    def _patient(self, read: float, **more: Any) -> Any:
         from botocore.config import Config
 
         patience = self.access.patience
+        return Config(
+            connect_timeout=patience.connect,
+            read_timeout=read,
+            retries={"mode": "standard", "total_max_attempts": patience.attempts},
+            **more,
+        )
+
+    def _client(self, session: Any, region: str) -> Any:
         client = session.client(
             "s3",
             endpoint_url=self.access.endpoint,
             region_name=region,
             verify=self.access.ca_bundle,
-            config=Config(
-                connect_timeout=patience.connect,
-                read_timeout=patience.read,
-                retries={"mode": "standard", "total_max_attempts": patience.attempts},
+            config=self._patient(
+                self.access.patience.read,
                 max_pool_connections=self.access.concurrency * 2,
                 signature_version="s3v4",
                 # The default since 1.36 sends checksums that R2, MinIO, B2 and GCS refuse.
@@ -194,9 +203,16 @@ class Connection:
         self.say(f"it answers {answer.status_code}")
         return random.uniform(0, 2.0 ** (attempts - 1)) if answer.status_code == TOO_MANY else None  # noqa: S311
 
-    def say(self, reason: str) -> None:
-        """Say why something is asked again."""
-        self.access.on_wait(f"{self.access.endpoint or 'AWS'}: {reason}; asked again")
+    def _after_each_for_a_role(self, attempts: int, caught_exception: Any, **_: object) -> None:
+        if caught_exception is None or attempts >= self.access.patience.attempts:
+            return
+        patience, url = self.access.patience, urlsplit(getattr(caught_exception, "kwargs", {}).get("endpoint_url", ""))
+        if (reason := why(caught_exception, patience.first, patience.connect)) is not None:
+            self.say(reason, f"{url.scheme}://{url.netloc}")
+
+    def say(self, reason: str, server: str = "") -> None:
+        """Say why something is asked again; the server is the bucket's where it is no other."""
+        self.access.on_wait(f"{server or self.access.endpoint or 'AWS'}: {reason}; asked again")
 
     def say_why(self, error: Exception) -> None:
         """Say how a request has ended that is made again: with which of botocore's exceptions."""

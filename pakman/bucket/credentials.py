@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import botocore.session
-from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
+from botocore import exceptions, session
 
 
-class Session(botocore.session.Session):  # type: ignore[misc]  # it has no types
+class Session(session.Session):  # type: ignore[misc]  # it has no types
     """botocore's session; where credentials cannot be had, it raises botocore's exceptions and no others."""
 
     def get_credentials(self) -> Any:
@@ -43,7 +42,10 @@ def _told() -> Iterator[None]:
     """Raise CredentialRetrievalError for what botocore trips over: an endpoint's answer, a program's output, a file."""
     try:
         yield
-    except (BotoCoreError, ClientError):
+    except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
+        # Of who hands them out, which need not be the bucket's server.
+        raise _failure(str(error)) from error
+    except (exceptions.BotoCoreError, exceptions.ClientError):
         raise
     except KeyError as error:
         raise _failure(f"the answer has no {error.args[0]}") from error
@@ -55,5 +57,5 @@ def _told() -> Iterator[None]:
         raise _failure("the answer is not what it should be") from error
 
 
-def _failure(what: str) -> CredentialRetrievalError:
-    return CredentialRetrievalError(provider="boto3", error_msg=what)
+def _failure(what: str) -> exceptions.CredentialRetrievalError:
+    return exceptions.CredentialRetrievalError(provider="boto3", error_msg=what)

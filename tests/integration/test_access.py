@@ -435,6 +435,21 @@ def test_while_a_server_does_not_answer_it_is_said(
             assert s3_server.secret_access_key not in "".join(said)
 
 
+def test_while_a_role_is_not_given_it_is_said(
+    s3_server: S3Server, location: Location, role: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(Bucket.__init__, "__kwdefaults__", {**DEFAULTS, "patience": Patience(first=0.2, attempts=2)})
+    with proxy(s3_server.endpoint, before=lambda _request: Answer(200, seconds=60)) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", endpoint)
+        assert cli.main(["push", str(built(tmp_path, large=0).directory), f"--bucket={location}"]) == 6
+    said = capsys.readouterr().err
+    assert said.count(f"notice: {endpoint}: no answer within 0.2 seconds; asked again\n") == 1
+    # Not of the bucket's server, which answers.
+    assert f"{s3_server.endpoint}: the credentials cannot be had: Read timeout on endpoint URL: " in said
+    assert f'"{endpoint}/"\n' in said
+
+
 @pytest.mark.parametrize(
     ("answer", "refused"), [(s3_error(503, "SlowDown"), 1), (s3_error(429, "TooManyRequests"), 2)], ids=["503", "429"]
 )
