@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import subprocess
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pakman.bucket import Location
 from pakman.buildroots import rootfs
 from tests import compiler
 from tests.action_image import action_image
 from tests.engine import Engine, NoEngineError, base_image, running_engine
 from tests.openid import OpenIdProvider, running_openid_provider
 from tests.servers import S3Server, running_s3_server
+from tests.stores import Store
 
 CACHE = Path(__file__).parents[2] / ".cache"
+BUCKET = "packages"
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,27 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory, openid_provider: OpenIdP
     folder = tmp_path_factory.mktemp("s3")
     with running_s3_server(folder, openid_provider.trusted_by(folder)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def client(s3_server: S3Server) -> Any:
+    """Another client than ours, for a bucket that is there."""
+    client = s3_server.client()
+    client.create_bucket(Bucket=BUCKET)
+    return client
+
+
+@pytest.fixture
+def location(client: Any) -> Location:
+    """Room for one test in the bucket."""
+    del client
+    return Location(BUCKET, f"t{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def store(s3_server: S3Server, location: Location, client: Any) -> Store:
+    """The same, and what is there."""
+    return Store(s3_server, location, client)
 
 
 @pytest.fixture(scope="session")

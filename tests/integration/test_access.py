@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 import urllib.request
-import uuid
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -40,19 +39,6 @@ pytestmark = pytest.mark.s3
 
 LARGE = 9 << 20
 """Bytes: two parts."""
-
-
-@pytest.fixture(scope="session")
-def bucket_name(s3_server: S3Server) -> str:
-    """A bucket that is there."""
-    s3_server.client().create_bucket(Bucket="access")
-    return "access"
-
-
-@pytest.fixture
-def location(bucket_name: str) -> Location:
-    """Room for one test."""
-    return Location(bucket_name, f"t{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +85,10 @@ def test_a_bucket_is_named_in_the_path_or_in_the_host(
     port = s3_server.endpoint.rpartition(":")[2]
     packages = built(tmp_path)
     skipped = []
-    for style, address in (("path", f"{DOMAIN}:{port}/access"), ("virtual", f"access.{DOMAIN}:{port}")):
+    for style, address in (
+        ("path", f"{DOMAIN}:{port}/{location.name}"),
+        ("virtual", f"{location.name}.{DOMAIN}:{port}"),
+    ):
         bucket = asked_for(
             location, s3_server.env, f"--endpoint-url=http://{DOMAIN}:{port}", f"--addressing-style={style}"
         )
@@ -212,7 +201,7 @@ def test_a_profile_says_who_and_where(
     assert is_whole(packages, s3_server, location)
     # Its server is no AWS, neither for URLs nor in sentences.
     bucket = asked_for(location, dict(os.environ))
-    assert bucket.url("k") == f"{s3_server.endpoint}/access/k"
+    assert bucket.url("k") == f"{s3_server.endpoint}/{location.name}/k"
     assert s3_server.endpoint in repr(bucket)
 
 

@@ -15,7 +15,6 @@ import subprocess
 import threading
 import time
 import traceback
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -41,20 +40,6 @@ pytestmark = pytest.mark.s3
 LARGE = 17 << 20
 """Bytes: three parts."""
 PATIENCE = Patience(connect=5, read=30, attempts=2)
-
-
-@pytest.fixture(scope="session")
-def bucket_name(s3_server: S3Server) -> str:
-    """A bucket that is there."""
-    client = s3_server.client()
-    client.create_bucket(Bucket="faults")
-    return "faults"
-
-
-@pytest.fixture
-def location(bucket_name: str) -> Location:
-    """Room for one test."""
-    return Location(bucket_name, f"t{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture
@@ -469,7 +454,7 @@ def test_an_answer_that_is_lost_is_not_a_loss(s3_server: S3Server, location: Loc
 
     publication = pushed(built, s3_server, location, passing, lose)
     assert len(lost) == 5
-    assert set(publication.skipped) == {path.removeprefix("/faults/") for path in lost}
+    assert set(publication.skipped) == {path.removeprefix(f"/{location.name}/") for path in lost}
     assert whole(built, s3_server, location)
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import uuid
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pakman import cli
 from pakman.apk.index import Stanza, read_index, write_index, write_stanzas
-from pakman.bucket import Bucket, Location
+from pakman.bucket import Bucket
 from pakman.channels import Channel, adding
 from pakman.errors import BucketError
 from tests.integration.test_channels import Push, push
@@ -20,27 +18,12 @@ from tests.packages import key as key_called
 from tests.packages import named, pack
 from tests.proxy import Answer, Request, proxy, s3_error
 from tests.repositories import signed_repository
-from tests.servers import S3Server
 from tests.stores import ARCH, KEY, Store, pem
 
 pytestmark = pytest.mark.s3
 
 OTHER = "aarch64" if ARCH == "x86_64" else "x86_64"
 __all__ = ["push"]
-
-
-@pytest.fixture(scope="session")
-def client(s3_server: S3Server) -> Any:
-    """Another client than ours."""
-    client = s3_server.client()
-    client.create_bucket(Bucket="attacked")
-    return client
-
-
-@pytest.fixture
-def store(s3_server: S3Server, client: Any) -> Store:
-    """Room for one test."""
-    return Store(s3_server, Location("attacked", f"t{uuid.uuid4().hex[:12]}"), client)
 
 
 def test_another_project_s_channel_is_left_alone_on_every_architecture(

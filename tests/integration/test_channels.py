@@ -5,41 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import uuid
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pakman import cli
 from pakman.apk.index import parse_index
-from pakman.bucket import Bucket, Location
+from pakman.bucket import Bucket
 from pakman.channels import Channel, adding
 from pakman.errors import BucketError
 from tests.integration.conftest import AlpineRoot
 from tests.packages import key as key_called
 from tests.proxy import Answer, Request, proxy
 from tests.repositories import signed_repository
-from tests.servers import S3Server
 from tests.stores import ARCH, KEY, Store, pem
 
 pytestmark = pytest.mark.s3
-
-
-@pytest.fixture(scope="session")
-def client(s3_server: S3Server) -> Any:
-    """Another client than ours."""
-    client = s3_server.client()
-    client.create_bucket(Bucket="channels")
-    return client
-
-
-@pytest.fixture
-def store(s3_server: S3Server, client: Any) -> Store:
-    """Room for one test."""
-    return Store(s3_server, Location("channels", f"t{uuid.uuid4().hex[:12]}"), client)
 
 
 @pytest.fixture
@@ -91,7 +74,7 @@ def test_every_push_adds_to_the_channel(store: Store, push: Push, tmp_path: Path
     assert push(tmp_path / "1.9.0-r0", "--channel", "stable")[0] == 0
     assert store.objects() == before
 
-    url = f"{store.server.endpoint}/channels/{store.location.prefix}/channels/stable"
+    url = f"{store.server.endpoint}/{store.location.name}/{store.location.prefix}/channels/stable"
     alpine_root.sh(f"wget -qO- {url}/install.sh | sh")
     found = alpine_root.sh("apk search --exact --all notes; cat /usr/share/notes/version")
     assert sorted(found.split()) == ["1.10.0-r0", "notes-1.0.0-r0", "notes-1.10.0-r0", "notes-1.9.0-r0"]
@@ -106,7 +89,7 @@ def test_what_went_where_is_told(store: Store, push: Push, tmp_path: Path) -> No
     assert code == 0
     said = re.findall(r"^would be (?:stored|brought up to date): (\S+)$", err, re.MULTILINE)
     assert sorted(said) == sorted(f"{store.location.prefix}/{name}" for name in store.names())
-    url = f"{store.server.endpoint}/channels/{store.location.prefix}/channels/stable"
+    url = f"{store.server.endpoint}/{store.location.name}/{store.location.prefix}/channels/stable"
     assert f"wget -qO- {url}/install.sh | sh\n" in out
     code, out, _ = push(tmp_path / "built", "--channel", "stable", "--format", "json")
     assert json.loads(out)["channel"] == {

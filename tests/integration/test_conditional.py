@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,19 +15,6 @@ from tests.servers import S3Server
 pytestmark = pytest.mark.s3
 
 TEXT = {"content_type": "text/plain", "cache_control": "no-cache"}
-
-
-@pytest.fixture(scope="session")
-def bucket_name(s3_server: S3Server) -> str:
-    """A bucket that is there."""
-    s3_server.client().create_bucket(Bucket="conditions")
-    return "conditions"
-
-
-@pytest.fixture
-def location(bucket_name: str) -> Location:
-    """Room for one test."""
-    return Location(bucket_name, f"t{uuid.uuid4().hex[:12]}")
 
 
 def opened(server: S3Server, location: Location, endpoint: str | None = None) -> Bucket:

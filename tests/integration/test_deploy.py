@@ -27,13 +27,12 @@ from pakman.publish import publish
 from tests import demo, repositories
 from tests.building import contents
 from tests.instellar_service import AUTH_TOKEN, PACKAGE_TOKEN, Asked, Fault, Service, running_service, storage_of
-from tests.integration.conftest import CACHE
+from tests.integration.conftest import BUCKET, CACHE
 from tests.proxy import Answer, Request, proxy
 from tests.servers import S3Server
 
 pytestmark = [pytest.mark.s3, pytest.mark.git]
 
-BUCKET = "deployments"
 MANIFEST = """\
 stack: alpine/3.23
 build:
@@ -71,14 +70,6 @@ PAYLOAD = {
     "sizes": [{"name": "medium"}],
     "page": {"title": "Shop"},
 }
-
-
-@pytest.fixture(scope="session")
-def client(s3_server: S3Server) -> Any:
-    """Another client than ours."""
-    client = s3_server.client()
-    client.create_bucket(Bucket=BUCKET)
-    return client
 
 
 @dataclass

@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -20,12 +19,10 @@ from pakman.bucket import Bucket, Location
 from pakman.previous import Previous
 from pakman.publish import publish
 from pakman.repository import Repository
-from tests.integration.conftest import AlpineRoot
+from tests.integration.conftest import BUCKET, AlpineRoot
 from tests.packages import key
 from tests.servers import S3Server, free_ports
 from tests.test_previous import ARCH, NOW, OTHER_ARCH, holds, names, repository
-
-BUCKET = "earlier"
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -97,19 +94,10 @@ def test_servers_that_have_nothing_to_be_believed(served: tuple[Path, str], tmp_
         assert warnings[0].endswith(": the upgrade is tried from the same package, rebuilt as 1.2.3-r3")
 
 
-@pytest.fixture(scope="session")
-def client(s3_server: S3Server) -> Any:
-    """Another client than ours."""
-    client = s3_server.client()
-    client.create_bucket(Bucket=BUCKET)
-    return client
-
-
 @pytest.fixture
-def bucket(s3_server: S3Server, client: Any) -> Bucket:
+def bucket(s3_server: S3Server, location: Location) -> Bucket:
     """A prefix of its own in one bucket."""
-    del client
-    return Bucket(Location(BUCKET, f"t{uuid.uuid4().hex[:12]}"), env=s3_server.env)
+    return Bucket(location, env=s3_server.env)
 
 
 def from_bucket(built: Repository, bucket: Bucket, tmp_path: Path) -> tuple[Previous, list[str]]:

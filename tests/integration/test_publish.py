@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
@@ -76,18 +75,10 @@ class Store:
         return [upload["Key"] for upload in found.get("Uploads", ())]
 
 
-@pytest.fixture(scope="session")
-def client(s3_server: S3Server) -> Any:
-    """Another client than ours."""
-    client = s3_server.client()
-    client.create_bucket(Bucket="publications")
-    return client
-
-
 @pytest.fixture
-def store(s3_server: S3Server, client: Any) -> Store:
+def store(s3_server: S3Server, location: Location, client: Any) -> Store:
     """Room for one test."""
-    return Store(s3_server, Location("publications", f"t{uuid.uuid4().hex[:12]}"), client)
+    return Store(s3_server, location, client)
 
 
 def some_packages(number: int = 3) -> dict[str, bytes]:
@@ -107,7 +98,7 @@ def test_everything_lands_where_apk_looks_for_it(store: Store, tmp_path: Path) -
     expected |= {f"{store.folder}/{each.arch}/packages.json": each.to_json().encode() for each in built}
     expected[f"{store.location.prefix}/keys/acme-notes.rsa.pub"] = b"a public key\n"
     assert store.objects() == expected
-    root = f"{store.server.endpoint}/publications"
+    root = f"{store.server.endpoint}/{store.location.name}"
     assert publication.repository_path == store.folder
     assert publication.repository_url == f"{root}/{store.folder}"
     assert publication.public_key_path == f"{store.location.prefix}/keys/acme-notes.rsa.pub"
@@ -242,7 +233,7 @@ def test_other_bytes_are_never_overwritten(
     before = store.objects()
     with pytest.raises(BucketError) as caught:
         publish((built,), store.bucket)
-    assert f"{name} is in s3://publications" in caught.value.message
+    assert f"{name} is in s3://{store.location.name}" in caught.value.message
     assert "nothing was overwritten" in caught.value.message
     assert hint in caught.value.hint
     assert store.objects() == before, "something was stored although the push was refused"

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pakman.bucket import Location
 from tests.integration.conftest import AlpineRoot
 from tests.packages import key as key_called
 from tests.processes import start
 from tests.readers import Reader
 from tests.repositories import signed_repository
-from tests.servers import S3Server
 from tests.stores import ARCH, KEY, Store, pem
 
 pytestmark = pytest.mark.s3
-
-
-@pytest.fixture(scope="session")
-def client(s3_server: S3Server) -> Any:
-    """Another client than ours."""
-    client = s3_server.client()
-    client.create_bucket(Bucket="racing")
-    return client
-
-
-@pytest.fixture
-def store(s3_server: S3Server, client: Any) -> Store:
-    """Room for one test."""
-    return Store(s3_server, Location("racing", f"t{uuid.uuid4().hex[:12]}"), client)
 
 
 @pytest.fixture
@@ -71,7 +53,7 @@ def test_sixteen_that_push_at_the_same_time_lose_nothing(
     assert objects[f"channels/stable/latest/{ARCH}/notes.apk"] == built[-1].packages[0].path.read_bytes()
 
     (alpine_root.path / "etc/apk/keys" / KEY).write_bytes(key_called(KEY).public_pem)
-    address = f"{store.server.endpoint}/racing/{store.location.prefix}/channels/stable"
+    address = f"{store.server.endpoint}/{store.location.name}/{store.location.prefix}/channels/stable"
     (alpine_root.path / "etc/apk/repositories").write_text(f"{address}\n")
     found = alpine_root.sh("apk update --quiet; apk search --exact --all notes").split()
     assert sorted(found) == sorted(f"notes-{version}" for version in versions)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import uuid
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,6 @@ import pytest
 
 from pakman import archive, cli, notify
 from pakman import release as story
-from pakman.bucket import Location
 from pakman.channels import Channel
 from pakman.pushed import Commit, fetch
 from pakman.repository import BuiltBy, Repository
@@ -29,7 +27,6 @@ from tests.packages import MTIME
 from tests.packages import key as key_called
 from tests.proxy import Request, proxy, s3_error
 from tests.repositories import COMMIT, signed_repository
-from tests.servers import S3Server
 from tests.stores import KEY, Store, pem
 
 pytestmark = [pytest.mark.s3, pytest.mark.git]
@@ -41,20 +38,6 @@ EXPECT = f"--expect={ARCH},{OTHER}"
 FOLDER = f"deployments/acme/notes/{COMMIT}"
 NAMES = ("notes", "notes-openrc")
 SECRET = "a-long-random-text-0123456789"
-
-
-@pytest.fixture(scope="session")
-def client(s3_server: S3Server) -> Any:
-    """Another client than ours."""
-    client = s3_server.client()
-    client.create_bucket(Bucket="releases")
-    return client
-
-
-@pytest.fixture
-def store(s3_server: S3Server, client: Any) -> Store:
-    """Room for one test."""
-    return Store(s3_server, Location("releases", f"t{uuid.uuid4().hex[:12]}"), client)
 
 
 Pakman = Callable[..., tuple[int, str, str]]
@@ -108,7 +91,7 @@ def test_two_architectures_are_one_release_that_apk_installs(
     code, out, err = pakman("release", EXPECT, "--channel=stable")
     assert code == 0, err
     assert f"{OTHER}: notes 1.0.0-r0, 2 packages (builder: embedded)\n" in err
-    url = f"{store.server.endpoint}/releases/{store.location.prefix}"
+    url = f"{store.server.endpoint}/{store.location.name}/{store.location.prefix}"
     assert out.splitlines()[-2:] == [f"wget -qO- {url}/channels/stable/install.sh | sh", "rc-service notes start"]
 
     objects = store.objects()

@@ -9,21 +9,19 @@ import json
 import re
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from pakman import cli
 from pakman.apk.index import Stanza, parse_index, signed
-from pakman.bucket import Bucket, Location
+from pakman.bucket import Bucket
 from pakman.bucket.content import md5
 from pakman.channels import Channel, adding, file_name, tombstones
 from pakman.channels.contents import names, published_keys
@@ -36,7 +34,6 @@ from tests.integration.conftest import AlpineRoot
 from tests.packages import key as key_called
 from tests.proxy import Answer, Request, proxy, s3_error
 from tests.repositories import signed_repository
-from tests.servers import S3Server
 from tests.stores import ARCH, KEY, Store, pem
 
 pytestmark = pytest.mark.s3
@@ -48,20 +45,11 @@ AT_ONCE = Times(cached=-5)
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="session")
-def client(s3_server: S3Server) -> Any:
-    """Another client than ours."""
-    client = s3_server.client()
-    client.create_bucket(Bucket="care")
-    return client
-
-
 @pytest.fixture
-def store(s3_server: S3Server, client: Any) -> Store:
+def store(store: Store) -> Store:
     """Room for one test, with the public key in it."""
-    found = Store(s3_server, Location("care", f"t{uuid.uuid4().hex[:12]}"), client)
-    found.put(f"keys/{KEY}", key_called(KEY).public_pem)
-    return found
+    store.put(f"keys/{KEY}", key_called(KEY).public_pem)
+    return store
 
 
 @pytest.fixture
@@ -350,7 +338,7 @@ def test_machines_follow_a_rollback_when_they_are_told(
 ) -> None:
     both(store, tmp_path, ["1.0.0-r0", "1.1.0-r0"])
     filled(store, tmp_path, ["1.2.0-r0"])
-    repository = f"{store.server.endpoint}/care/{store.location.prefix}/channels/stable"
+    repository = f"{store.server.endpoint}/{store.location.name}/{store.location.prefix}/channels/stable"
     (alpine_root.path / "etc/apk/keys" / KEY).write_bytes(key_called(KEY).public_pem)
     (alpine_root.path / "etc/apk/repositories").write_text(f"{repository}\n")
     alpine_root.sh("apk add notes notes-openrc; grep 1.2.0 /usr/share/notes/version")
@@ -439,7 +427,9 @@ def test_credentials_that_may_not_list_are_told_so(store: Store, channel: Channe
     with proxy(store.server.endpoint, before=forbid) as endpoint:
         bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
         for ask in (names, published_keys, lambda _: verify(Channel(bucket, "stable", channel.keys))):
-            with pytest.raises(BucketError, match="the credentials may not list what is in s3://care/"):
+            with pytest.raises(
+                BucketError, match=f"the credentials may not list what is in s3://{store.location.name}/"
+            ):
                 ask(bucket)
 
 
@@ -465,7 +455,10 @@ def test_both_keys_sign_while_they_are_rotated(
     monkeypatch.setenv("PAKMAN_PREVIOUS_SIGNING_KEY", pem(key_called(KEY)).decode())
     store.put(f"keys/{new.name}", key_called("acme-shop.rsa.pub").public_pem)
     code, _, err = run("rollback", "stable")
-    assert (code, f"keys/{new.name} in s3://care/{store.location.prefix} is another key" in err) == (5, True)
+    assert (code, f"keys/{new.name} in s3://{store.location.name}/{store.location.prefix} is another key" in err) == (
+        5,
+        True,
+    )
     store.remove(f"keys/{new.name}")
     assert run("rollback", "stable")[0] == 0
     assert store.objects()[f"keys/{new.name}"] == new.public_pem
