@@ -51,6 +51,13 @@ class _SilentError(Exception):
     """There was no answer, or none that came to its end; the text says how it ended."""
 
 
+class _Session(requests.Session):
+    """Goes nowhere else, and does not so much as look where that would be: it would read all that comes with it."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        del resp
+
+
 class Api:
     """A service at an address, `source` being the flag or the variable that names that.
 
@@ -77,7 +84,7 @@ class Api:
         self._clock = clock
         self._on_wait = on_wait
         self._patience = patience
-        self._session = requests.Session()
+        self._session = _Session()
         # Else what ~/.netrc has for the host takes the place of our own header.
         self._session.auth = lambda request: request
 

@@ -237,6 +237,16 @@ def test_no_token_follows_a_redirect(service: Service, status: int) -> None:
         assert elsewhere.asked == []
 
 
+@pytest.mark.parametrize("place", ["http://[::", "//", "\xff", "http://x:y", "", "javascript:", "http://a b/"])
+def test_a_redirect_to_no_address_is_one_sentence(service: Service, place: str) -> None:
+    service.before = on("/callback", Fault(302, b" " * (2 << 20), {"location": place}))
+    with pytest.raises(DeploymentError, match="answers with more than 1 MiB"):
+        client(service).storage()
+    service.before = on("/callback", Fault(302, headers={"location": place}))
+    with pytest.raises(DeploymentError, match=r"sends us elsewhere \(.*\), and no token is taken there"):
+        client(service).storage()
+
+
 def test_a_password_of_another_program_is_not_sent(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
