@@ -111,7 +111,7 @@ class Instellar:
             storage = Storage(
                 bucket=location.parse(f"s3://{_text(found['bucket'])}").name,
                 endpoint_url=location.endpoint(server if port == usual else f"{server}:{port}", found["bucket"]),
-                region=_text(found["region"]),
+                region=location.region(_text(found["region"]), "region") or "auto",
                 access_key_id=_text(credential["access_key_id"]),
                 secret_access_key=_text(credential["secret_access_key"]),
             )

@@ -144,6 +144,9 @@ def test_a_name_with_dots_is_no_host_for_a_certificate() -> None:
         ("http://[::1", "is not a server's address", "https://s3.example.com"),
         ("https://me:hunter2@s3.example.com", "has more than a server's address in it", "AWS_ACCESS_KEY_ID"),
         ("https://s3.example.com/?secret=hunter2", "has more than a server's address in it", "AWS_ACCESS_KEY_ID"),
+        ("http://minio_server:9000", "the host 'minio_server', which no client of S3 asks", "or its IP address"),
+        ("http://../..", "the host '..', which no client of S3 asks", "or its IP address"),
+        (f"http://{'a' * 64}.com", "which no client of S3 asks", "or its IP address"),
         ("https://demo.s3.example.com", "already has the bucket's name in it", "write https://s3.example.com"),
     ],
 )

@@ -104,7 +104,8 @@ def test_a_storage_s_address_is_put_together(storage: dict[str, Any], endpoint: 
 @pytest.mark.parametrize(
     "wrong",
     [{"scheme": "file://"}, {"host": "a b"}, {"bucket": "No_Bucket"}, {"port": 0}, {"port": True}, {"credential": "x"},
-     {"host": "user:pass@s3.example.com"}, {"region": None}, {"host": "s3.example.com/x?y"}],
+     {"host": "user:pass@s3.example.com"}, {"region": None}, {"host": "s3.example.com/x?y"},
+     {"region": "../.."}, {"host": "../.."}, {"host": "s3_example.com"}],
 )  # fmt: skip
 def test_a_storage_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
     usual = {"host": "s3.example.com", "port": 443, "scheme": "https://", "region": "auto", "bucket": "packages"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pakman.bucket.lane import BUSY, ELSEWHERE, TOO_MANY, Lane
-from pakman.bucket.location import Location, endpoint
+from pakman.bucket.location import Location, endpoint, region
 from pakman.bucket.waiting import Patience, why
 from pakman.errors import UsageError
 
@@ -74,16 +73,13 @@ def access(
 
 def _region(given: str | None, env: Mapping[str, str]) -> str | None:
     """Return the region that was said; None where none was, or `auto`."""
-    for source, region in (
+    for source, said in (
         ("--region", given),
         ("AWS_REGION", env.get("AWS_REGION")),
         ("AWS_DEFAULT_REGION", env.get("AWS_DEFAULT_REGION")),
     ):
-        if region:
-            # It becomes part of a host's name.
-            if not re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)", region):
-                raise UsageError(f"{source} is {region!r}, which is no region", hint="write it as eu-west-1 or auto")
-            return None if region == "auto" else region
+        if said:
+            return region(said, source)
     return None
 
 

@@ -141,12 +141,30 @@ def endpoint(text: str, bucket: str) -> str:
             f"the endpoint {_without_password(text)!r} has more than a server's address in it",
             hint="credentials belong into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
+    if not _HOST.fullmatch(host) and ":" not in host:
+        raise UsageError(
+            f"the endpoint {text!r} names the host {host!r}, which no client of S3 asks",
+            hint="a host's name is of letters, digits, hyphens and dots: give it another one, or its IP address",
+        )
     if host.startswith(f"{bucket}."):
         raise UsageError(
             f"the endpoint {text!r} already has the bucket's name in it",
             hint=f"write {parts.scheme}://{parts.netloc.split('.', 1)[1]}: the bucket is named in s3://{bucket}",
         )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+_LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+_HOST = re.compile(rf"(?=.{{1,255}}$){_LABEL}(?:\.{_LABEL})*\.?")
+"""As botocore's is_valid_endpoint_url has it: what is none it does not ask, and raises a ValueError."""
+_REGION = re.compile(_LABEL)
+
+
+def region(text: str, source: str) -> str | None:
+    """Return a region that `source` names; None for `auto`. Raises UsageError: it becomes part of a host's name."""
+    if not _REGION.fullmatch(text):
+        raise UsageError(f"{source} is {text!r}, which is no region", hint="write it as eu-west-1 or auto")
+    return None if text == "auto" else text
 
 
 def _without_password(text: str) -> str:
