@@ -292,21 +292,30 @@ class Bucket:
     def copy(self, source: str, key: str, *, cache_control: str, notes: Mapping[str, str]) -> None:
         """Make an object, or replace it, by a copy of another one, which stays within the server; it bears `notes`."""
         from boto3.s3.transfer import TransferConfig
+        from botocore.exceptions import ClientError
 
         with failures.told(self._access, key):
-            self._client.copy(
-                {"Bucket": self.location.name, "Key": source},
-                self.location.name,
-                key,
-                ExtraArgs={
-                    "MetadataDirective": "REPLACE",
-                    "ContentType": "application/octet-stream",
-                    "CacheControl": cache_control,
-                    "Metadata": dict(notes),
-                },
-                # In one request: of one in parts, a killed push leaves an upload that nobody else may end.
-                Config=TransferConfig(multipart_threshold=_COPIED_AT_ONCE),
-            )
+            try:
+                self._client.copy(
+                    {"Bucket": self.location.name, "Key": source},
+                    self.location.name,
+                    key,
+                    ExtraArgs={
+                        "MetadataDirective": "REPLACE",
+                        "ContentType": "application/octet-stream",
+                        "CacheControl": cache_control,
+                        "Metadata": dict(notes),
+                    },
+                    # In one request: of one in parts, a killed push leaves an upload that nobody else may end.
+                    Config=TransferConfig(multipart_threshold=_COPIED_AT_ONCE),
+                )
+            except ClientError as error:
+                if failures.status(error) != 404 or failures.code(error) == "NoSuchBucket":
+                    raise
+                raise BucketError(
+                    f"{source} in {self._access.place} is not there, and {key} should be a copy of it",
+                    hint="somebody has removed it: push it again",
+                ) from error
 
     def notes(self, key: str) -> dict[str, str] | None:
         """Return what an object bears beside its bytes; None where it is not there, or where one may not know."""

@@ -168,6 +168,24 @@ def test_a_server_that_calls_an_index_by_two_names_is_not_asked_for_ever(store: 
             adding.add(Channel(bucket, "stable", [key_called(KEY)]), adding.built([built]), "notes")
 
 
+def test_a_package_that_somebody_has_removed_is_named(
+    store: Store, push: Push, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAKMAN_SIGNING_KEY", pem(key_called(KEY)).decode())
+    for number, version in enumerate(("1.0.0-r0", "1.1.0-r0")):
+        signed_repository(tmp_path / version, version, arch=ARCH, commit=f"{number:040x}")
+        assert push(tmp_path / version, "--channel=stable")[0] == 0
+    gone = f"channels/stable/{ARCH}/notes-1.0.0-r0.apk"
+    store.remove(gone)
+    code = cli.main(["repository", "rollback", "stable", f"--bucket={store.location}"])
+    assert code == 6
+    assert f"{store.location.prefix}/{gone} in {store.location}" in (said := capsys.readouterr().err)
+    assert "is not there, and" in said
+    # Pushed again, all is well.
+    assert push(tmp_path / "1.0.0-r0", "--channel=stable")[0] == 0
+    assert cli.main(["repository", "verify", "stable", f"--bucket={store.location}"]) == 0
+
+
 def test_two_projects_that_begin_a_channel_at_once(store: Store, tmp_path: Path) -> None:
     other = key_called("acme-shop.rsa.pub")
     theirs = signed_repository(tmp_path / "theirs", arch=ARCH, names=("shop",), key=other)
