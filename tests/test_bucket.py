@@ -15,7 +15,7 @@ from botocore.httpsession import URLLib3Session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pakman.bucket import Bucket, Location, open_bucket, parse
+from pakman.bucket import Bucket, Location, Patience, open_bucket, parse
 from pakman.bucket.content import Content, etag, read, read_whole
 from pakman.errors import BucketError, UsageError
 
@@ -203,6 +203,51 @@ def answering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Answ
 
 
 EMPTY_LIST = b"<ListBucketResult><Name>demo</Name><KeyCount>0</KeyCount></ListBucketResult>"
+
+
+FIELDS = b"<ListBucketResult><Name>demo</Name>%s</ListBucketResult>"
+GARBAGE: list[tuple[int, dict[str, str], bytes]] = [
+    (200, {}, b""),
+    (204, {}, b""),
+    (200, {}, b"<a><b/></a>"),
+    (200, {"etag": '"x"', "last-modified": "yesterday", "content-length": "1"}, b"x"),
+    (200, {"etag": '"x"', "last-modified": "Wed, 21 Oct 2015 07:28:00 GMT", "content-length": "many"}, b"x"),
+    (200, {}, FIELDS % b"<Contents/><CommonPrefixes/>"),
+    (200, {}, FIELDS % b"<Contents><Key>k</Key><Size>many</Size><LastModified>never</LastModified></Contents>"),
+    (200, {}, FIELDS % b"<IsTruncated>true</IsTruncated><NextContinuationToken>k</NextContinuationToken>"),
+    (400, {}, b"<Error><Code><a>b</a></Code></Error>"),
+    (418, {}, b"<Error><Code>no&#10;::add-mask::x</Code><Message>no</Message></Error>"),
+    (301, {"x-amz-bucket-region": "\x1b[2J"}, b""),
+]
+ASKED: list[Callable[[Bucket], object]] = [
+    lambda bucket: bucket.list("x"),
+    lambda bucket: bucket.folders("x"),
+    lambda bucket: bucket.head("x"),
+    lambda bucket: bucket.notes("x"),
+    lambda bucket: bucket.sha256("x"),
+    lambda bucket: bucket.read("x", 10),
+    lambda bucket: bucket.swap("x", b"y", over=None, content_type="a/b", cache_control="no-cache"),
+    lambda bucket: bucket.now(),
+    lambda bucket: bucket.copy("x", "y", cache_control="no-cache", notes={}),
+    lambda bucket: bucket.delete(["x"]),
+    lambda bucket: bucket.refuse_without_conditions(),
+]
+
+
+@pytest.mark.parametrize(("status", "headers", "body"), GARBAGE)
+def test_any_answer_is_a_value_or_a_sentence(
+    answering: Callable[[Answering], None], status: int, headers: dict[str, str], body: bytes
+) -> None:
+    answering(lambda _request: (status, headers, body))
+    bucket = Bucket(Location("demo"), region="eu-west-1", env=KEYS, patience=Patience(attempts=1))
+    said = []
+    for ask in ASKED:
+        try:
+            ask(bucket)
+        except BucketError as error:
+            said.append(error.message + error.hint)
+    assert said
+    assert all(text.isprintable() for text in said)
 
 
 @pytest.mark.parametrize("status", [200, 301, 403])

@@ -184,7 +184,8 @@ class Bucket:
     def head(self, key: str) -> Stored | None:
         """Return an object's size and ETag; None where it is not there, or where one may not know."""
         answer = self._head(key)
-        return None if answer is None else Stored(int(answer["ContentLength"]), str(answer["ETag"]).strip('"'))
+        with failures.told(self._access, key):
+            return None if answer is None else Stored(int(answer["ContentLength"]), str(answer["ETag"]).strip('"'))
 
     def _head(self, key: str) -> dict[str, Any] | None:
         from botocore.exceptions import ClientError

@@ -34,9 +34,11 @@ def read(connection: Connection, bucket: str, key: str, most: int, attempts: int
             if failures.status(error) in (403, 404) and failures.code(error) != "NoSuchBucket":
                 return None
             raise
+        # A proxy on the way may send it in pieces, without saying how long it is.
+        is_short = "ContentLength" in answer and int(answer["ContentLength"]) <= most
         try:
             return Held(
-                answer["Body"].read(most + 1) if int(answer["ContentLength"]) > most else answer["Body"].read(),
+                answer["Body"].read() if is_short else answer["Body"].read(most + 1),
                 str(answer["ETag"]).strip('"'),
                 answer["LastModified"].timestamp(),
             )

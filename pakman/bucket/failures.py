@@ -115,7 +115,8 @@ def told(access: Access, key: str = "") -> Iterator[None]:
         raise _refused(access, key, error) from error
     except BotoCoreError as error:
         raise _failed(access, key, error) from error
-    except ResponseParserError as error:
+    except (ResponseParserError, LookupError, TypeError, ValueError, AttributeError) as error:
+        # The latter: what every S3 server's answer has is missing in this one, or botocore could not make sense of it.
         raise failure(access, key, NOT_S3) from error
 
 
@@ -127,7 +128,13 @@ def failure(access: Access, key: str, sentence: tuple[str, str]) -> BucketError:
 
 def code(error: ClientError) -> str:
     """Return S3's code for what it refused; where the answer has no body, as on HEAD, the HTTP status as text."""
-    return str(error.response.get("Error", {}).get("Code") or status(error))
+    return _plain(error.response.get("Error", {}).get("Code") or status(error))
+
+
+def _plain(said: object) -> str:
+    """Return what a server says as a part of one line, not long, with nothing in it that a terminal obeys."""
+    line = " ".join(str(said)[:2000].split())[:500]
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def status(error: ClientError) -> int:
@@ -138,7 +145,7 @@ def status(error: ClientError) -> int:
 def _refused(access: Access, key: str, error: ClientError) -> BucketError:
     said = code(error)
     if error.operation_name.startswith("Assume"):
-        words = " ".join(error.response.get("Error", {}).get("Message", said).split())
+        words = _plain(error.response.get("Error", {}).get("Message", said))
         return failure(access, "", (f"the role cannot be taken: {words}", _ROLE))
     known = said if said in _SENTENCES else _OTHER_CODES.get(said)
     if said == "500" and not key:
@@ -158,7 +165,7 @@ def _refused(access: Access, key: str, error: ClientError) -> BucketError:
     if known == "AccessDenied":
         hint = _RIGHTS.get(error.operation_name, hint)
     if known == "PermanentRedirect" and region:
-        hint = f"give the bucket's region: --region {region}"
+        hint = f"give the bucket's region: --region {_plain(region)}"
     if known in ("PermanentRedirect", "ServerError", "SlowDown"):
         sentence = f"{sentence} ({said})"
     return failure(access, key, (sentence, hint))
@@ -208,12 +215,13 @@ def _failed(access: Access, key: str, error: Exception) -> BucketError:
         (botocore.ConnectionClosedError, broken if key else NOT_S3),
         (botocore.HTTPClientError, broken),
         (botocore.IncompleteReadError, broken),
+        (botocore.PaginationError, NOT_S3),
     ]
     for kind, sentence in sentences:
         if isinstance(error, kind):
             return failure(access, key, sentence)
     # A profile that is not there, a role that cannot be taken: botocore's words name files and profiles, not secrets.
-    text = " ".join(str(error).split())
+    text = _plain(error)
     return failure(access, key, (f"boto3 cannot use what it was given: {text}", "look at AWS_PROFILE and ~/.aws"))
 
 
