@@ -173,7 +173,7 @@ def _fetch_packages(
             counter.add(title, package.size)
         if stored.size != package.size or content.read(package.path).sha256 != package.sha256:
             raise UsageError(f"{package.path} has another size or SHA-256 than {MANIFEST_FILE} says")
-        _check(package.path, stanza, keys)
+        _check(package, stanza, keys)
 
     with workers(bucket.concurrency) as (files, _):
         fetches = []
@@ -203,13 +203,16 @@ def _stanzas(found: Repository, keys: Sequence[PublicKey]) -> dict[str, Stanza]:
     return named
 
 
-def _check(path: Path, stanza: Stanza, keys: Sequence[PublicKey]) -> None:
+def _check(package: Package, stanza: Stanza, keys: Sequence[PublicKey]) -> None:
     """Refuse a package that its index does not vouch for, or that another key has signed."""
+    path = package.path
     control = read_control(path)
     if control.checksum != stanza.checksum:
         raise UsageError(f"{path} is not the package that its index names: its checksum is {control.checksum}")
     for key in keys:
         if signed_by(key, control.signatures, control.digests) is None:
             raise UsageError(f"{path} is not signed with {key.name}, as its index is")
+    if control.metadata.arch != package.arch:
+        raise UsageError(f"{path} is for {control.metadata.arch}, but {MANIFEST_FILE} says {package.arch}")
     if not data_is_true(path, control):
         raise UsageError(f"{path} has been changed: its data is not what its control segment says it is")

@@ -169,10 +169,9 @@ _STACK = re.compile(r"[A-Za-z0-9_.+~/-]{1,255}")
 
 def _word(value: object, name: re.Pattern[str] = _NAME) -> str:
     """Refuse what is no name of apk's or GitHub's: the file may be another job's, and this is for paths and shells."""
-    text = str(value)
-    if not name.fullmatch(text) or text in (".", ".."):
-        raise ValueError(f"{text[:60]!r} is not a name")
-    return text
+    if not isinstance(value, str) or not name.fullmatch(value) or value in (".", ".."):
+        raise ValueError(f"{str(value)[:60]!r} is not a name")
+    return value
 
 
 def _size(value: object) -> int:

@@ -220,6 +220,11 @@ def manifest_that_leads_elsewhere(one: Repository) -> None:
     one.manifest_file.write_text(text)
 
 
+def the_architecture_of_a_package(one: Repository) -> None:
+    first, *others = one.packages
+    rewrite(dataclasses.replace(one, packages=(dataclasses.replace(first, arch="noarch"), *others)))
+
+
 def the_signature_of_a_package(one: Repository) -> None:
     resign(one.packages[0].path, [key_called("another")])
     agree(one, 0)
@@ -268,6 +273,7 @@ def rewrite(one: Repository) -> None:
         (manifest_without_packages, "aarch64/packages.json names no packages"),
         (manifest_that_is_none, "packages.json is not what `pakman build` writes ('arch' is missing)"),
         (manifest_that_leads_elsewhere, "'../notes' is not a name"),
+        (the_architecture_of_a_package, "notes-1.0.0-r0.apk is for aarch64, but packages.json says noarch"),
         (the_signature_of_a_package, f"notes-1.0.0-r0.apk is not signed with {KEY}, as its index is"),
         (the_data_of_a_package, "notes-1.0.0-r0.apk has been changed: its data is not what its control segment says"),
         (another_package, "notes-openrc-1.0.0-r0.apk is not the package that its index names"),

@@ -58,6 +58,7 @@ def _package(**changes: object) -> Callable[[dict[str, Any]], str]:
         (_package(name="$(touch x)"), "'$(touch x)' is not a name"),
         (_package(version="1\n::add-mask::a"), "is not a name"),
         (_package(sha256=""), "'' is not a name"),
+        (_changed(builder={"name": None, "pakman": 1}), "'None' is not a name"),
         (_package(size="many"), "'many' is not a size"),
         (_package(size=float("inf")), "'inf' is not a size"),
         (_package(size=-1), "'-1' is not a size"),
