@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -155,8 +156,19 @@ def expect(what: str, *, of: str) -> None:
         sys.exit(f"\nexpected {what!r} in:\n{of}")
 
 
+def refuse_a_port_that_is_taken() -> None:
+    """End the demo where somebody else would answer in the examples' place: the machine has this one's network."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", PORT))
+        except OSError as error:
+            sys.exit(f"port {PORT}, where the examples serve, cannot be had: {error.strerror}; end what has it")
+
+
 def main() -> None:
     """Tell the whole story."""
+    refuse_a_port_that_is_taken()
     folder = Path(tempfile.mkdtemp(prefix="pakman-demo-"))
     try:
         with running_s3_server(folder / "s3") as server:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -132,6 +133,13 @@ def build_flags(tmp_path: Path) -> list[str]:
 def files(tree: Path) -> dict[str, bytes]:
     """Return every file below a directory with its content."""
     return {str(path.relative_to(tree)): path.read_bytes() for path in tree.rglob("*") if path.is_file()}
+
+
+def test_the_demo_says_that_its_port_is_taken() -> None:
+    with socket.create_server(("", 0)) as taken, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "PORT", taken.getsockname()[1])
+        with pytest.raises(SystemExit, match=r"where the examples serve, cannot be had: Address already in use"):
+            demo.main()
 
 
 def test_the_demo_ends_with_the_line_for_apk(capsys: pytest.CaptureFixture[str]) -> None:
