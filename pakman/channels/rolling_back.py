@@ -10,7 +10,7 @@ from pakman import version
 from pakman.apk.index import Stanza
 from pakman.channels import Channel, tombstones
 from pakman.channels.removing import remove
-from pakman.channels.versions import Indexes, application, by_application, indexes, meant, unknown
+from pakman.channels.versions import Indexes, application, by_application, indexes, meant, some, unknown
 from pakman.errors import BucketError, PakmanError
 
 Targets = Mapping[str, str]
@@ -56,7 +56,7 @@ def _before_the_newest(channel: Channel, found: Indexes) -> Targets:
     there = by_application(each for stanzas in found.values() for each in stanzas)
     if len(there) > 1:
         raise BucketError(
-            f"channel {channel.name} has several applications: {', '.join(there)}",
+            f"channel {channel.name} has several applications: {some(list(there))}",
             hint="say which version to go back to: --to VERSION takes back each application that has it",
         )
     for name, versions in there.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pakman import version
 from pakman.apk.index import Stanza
@@ -56,11 +56,17 @@ def meant(versions: Iterable[str], wanted: str) -> str | None:
     return max(found, key=version.sort_key, default=None)
 
 
+def some(things: Sequence[str], between: str = ", ") -> str:
+    """Return as many of them as a sentence can hold, and how many more there are."""
+    more = len(things) - _SHOWN
+    return between.join([*things[:_SHOWN], *([f"{more} more"] if more > 0 else [])])
+
+
 def unknown(channel: Channel, found: Indexes, wanted: str) -> BucketError:
     """Return the error for a version that a channel has not got."""
     there = by_application(each for stanzas in found.values() for each in stanzas)
     shown = [f"{name} {', '.join(reversed(versions[-_SHOWN:]))}" for name, versions in there.items()]
     return BucketError(
         f"channel {channel.name} has no version {wanted}",
-        hint=f"it has {'; '.join(shown)}" if shown else "it has none at all: push into it first",
+        hint=f"it has {some(shown, '; ')}" if shown else "it has none at all: push into it first",
     )
