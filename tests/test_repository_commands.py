@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from pakman import cli
-from pakman.channels.versions import some
 from pakman.apk.index import Stanza
 from pakman.channels import versions
 from pakman.channels.pruning import Rule
@@ -120,6 +119,6 @@ def test_a_version_that_is_nearly_one_is_answered_with_what_is_meant() -> None:
 
 
 def test_a_sentence_names_only_so_many() -> None:
-    assert some(["a", "b"]) == "a, b"
-    assert some([str(each) for each in range(10)], "; ").endswith("; 9")
-    assert some([str(each) for each in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 2 more"
+    assert versions.some(["a", "b"]) == "a, b"
+    assert versions.some([str(each) for each in range(10)], "; ").endswith("; 9")
+    assert versions.some([str(each) for each in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 2 more"
