@@ -64,7 +64,7 @@ def build(
     with _working_in(output) as work:
         with progress.phase("Recipe and snapshot"):
             aport = work / "aport"
-            generate.generate(manifest, project, source, aport, skip=hidden, on_skipped=progress.notice)
+            generate.generate(manifest, project, source, aport, keys=keys, skip=hidden, on_skipped=progress.notice)
         with choice.build_root(
             build_root,
             stack,

@@ -28,12 +28,13 @@ def generate(
     source: Path,
     output: Path,
     *,
+    keys: Collection[signing.SigningKey] = (),
     skip: Collection[Path] = (),
     on_skipped: Callable[[str], None] = lambda _: None,
 ) -> Recipe:
     """Write recipe, snapshot and extra sources for the application in `source` to `output`; return the recipe.
 
-    `skip` and `on_skipped` as in snapshot.write; the project's own private keys in `source` are skipped, too.
+    `skip` and `on_skipped` as in snapshot.write; skipped are, too, `keys` and other private keys of `keygen`'s.
 
     What an earlier run wrote there is replaced, and removed where it is no longer part of the recipe. Raises UsageError
     where the directory cannot be written or holds something else, ManifestError for a `source` that is not there.
@@ -49,6 +50,7 @@ def generate(
                 exclude=manifest.build.exclude,
                 mtime=project.commit_time,
                 skip=(output, *signing.files_in(source, project.owner, project.name), *skip),
+                is_secret=lambda name, content: signing.is_one(name, content, keys),
                 on_skipped=on_skipped,
             )
             extras = {path.name: _copied(source, path, made) for path in recipe.extra_sources(manifest, project)}

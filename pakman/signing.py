@@ -8,6 +8,8 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
@@ -93,6 +95,20 @@ def key_name(owner: str, name: str) -> str:
 def files_in(directory: Path, owner: str, name: str) -> tuple[Path, ...]:
     """Return where a repository's private keys lie in a directory, whenever `keygen` made them."""
     return (directory / f"{owner}-{name}.rsa", *sorted(directory.glob(f"{owner}-{name}-*.rsa")))
+
+
+def is_one(name: str, content: bytes, keys: Collection[SigningKey] = ()) -> bool:
+    """Say whether a file holds a private key that signs packages: one of `keys`, or one that `keygen` may have made.
+
+    Its keys carry their name, or their file does: `<owner>-<name>.rsa`.
+    """
+    try:
+        text = content.decode()
+        found = load(text, "x.rsa.pub")
+    except (SigningError, UnicodeDecodeError):
+        return False
+    is_keygens = re.fullmatch(r".+-.+\.rsa", name) is not None or bool(pem.names(pem.lines(text)))
+    return is_keygens or found.public_pem in {key.public_pem for key in keys}
 
 
 def load(text: str, default_name: str, role: Role = "signing key") -> SigningKey:

@@ -20,6 +20,9 @@ from pakman.errors import BuildError
 from pakman.recipe import NEVER_SHIPPED
 
 _PIECE = 1 << 20
+_MOST_OF_A_KEY = 64 << 10
+"""Bytes; a key of 16384 bits has 13 KB."""
+_PRIVATE = b"PRIVATE KEY-----"
 
 
 def write(
@@ -30,14 +33,15 @@ def write(
     mtime: int,
     exclude: Sequence[str] = (),
     skip: Collection[Path] = (),
+    is_secret: Callable[[str, bytes], bool] = lambda _name, _content: False,
     on_skipped: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Write the tar of the directory `source` to `target` and return its SHA-512 in hex.
 
     Every name begins with `top`/; every entry takes `mtime` (seconds since 1970), belongs to root and has mode 755 or
     644; symbolic links stay what they are, hard links become files. Left out are NEVER_SHIPPED (`.git` at any depth),
-    what `exclude` matches, and the paths in `skip` with all below them. Sockets, pipes and devices are left out, too,
-    and `on_skipped` gets a sentence about each.
+    what `exclude` matches, and the paths in `skip` with all below them. So are sockets, pipes and devices, and files
+    with a private key of which `is_secret`, asked with name and content, says so: `on_skipped` gets a sentence of each.
 
     `exclude` has the shell's globs, relative to `source`: `*`, `?` and `[…]` match within one name, and a name that
     begins with a dot only where the pattern has the dot. A directory that matches is left out with all below it.
@@ -45,7 +49,7 @@ def write(
     """
     # Where a path in `skip` is a link, what it leads to stays out, too: that is the key, or the output, itself.
     skipped = frozenset(place for path in skip for place in (_located(path), path.resolve()))
-    walk = _Walk(source.resolve(), tuple(map(_parts, exclude)), skipped, on_skipped)
+    walk = _Walk(source.resolve(), tuple(map(_parts, exclude)), skipped, is_secret, on_skipped)
     sha512 = hashlib.sha512()
     try:
         with target.open("wb") as file:
@@ -69,6 +73,7 @@ class _Walk:
     """Without links in it, as are the paths in `skip`."""
     exclude: tuple[tuple[str, ...], ...]
     skip: frozenset[Path]
+    is_secret: Callable[[str, bytes], bool]
     on_skipped: Callable[[str], None]
 
     def found(self) -> Iterator[tuple[Path, str]]:
@@ -164,7 +169,7 @@ def _tar(walk: _Walk, top: str, mtime: int) -> Iterator[bytes]:
         elif stat.S_ISLNK(mode):
             yield _header(name, tarfile.SYMTYPE, 0o777, mtime, link=_target(path))
         else:
-            yield from _file(path, name, mtime)
+            yield from _file(path, name, mtime, walk)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
@@ -183,7 +188,7 @@ def _target(path: Path) -> str:
         raise _unreadable(path, error) from error
 
 
-def _file(path: Path, name: str, mtime: int) -> Iterator[bytes]:
+def _file(path: Path, name: str, mtime: int, walk: _Walk) -> Iterator[bytes]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -191,12 +196,18 @@ def _file(path: Path, name: str, mtime: int) -> Iterator[bytes]:
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         before = os.fstat(descriptor)
         mode = 0o755 if before.st_mode & stat.S_IXUSR else 0o644
-        yield _header(name, tarfile.REGTYPE, mode, mtime, size=before.st_size)
         left = before.st_size
-        while left:
-            piece = _read(file, min(left, _PIECE), path)
+        piece = _read(file, min(left, _PIECE), path) if left else b""
+        if left <= _MOST_OF_A_KEY and _PRIVATE in piece and walk.is_secret(path.name, piece):
+            walk.on_skipped(
+                f"{path.relative_to(walk.source)} is a private key that signs packages, and stays out of the build"
+            )
+            return
+        yield _header(name, tarfile.REGTYPE, mode, mtime, size=left)
+        while piece:
             left -= len(piece)
             yield piece
+            piece = _read(file, min(left, _PIECE), path) if left else b""
         after = os.fstat(descriptor)
     if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise _changed(path)

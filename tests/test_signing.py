@@ -303,6 +303,22 @@ def test_a_key_that_follows_has_a_name_of_its_own_and_carries_it(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_private_key_that_signs_is_known_when_it_is_seen(tmp_path: Path) -> None:
+    first, _ = signing.keygen(tmp_path, NAME)
+    second, _ = signing.rotate(tmp_path, "acme", "shop")
+    ours = signing.load(first.read_text(), NAME)
+    for name, content, keys in (
+        ("local-shop.rsa", first.read_bytes(), ()),
+        ("deploy.pem", first.read_bytes(), [ours]),
+        ("deploy.pem", second.read_bytes(), ()),
+    ):
+        assert signing.is_one(name, content, keys), name
+    # The application's own, and what is none.
+    for name, content in {"jwt.rsa": first.read_bytes(), "a-b.rsa": b"PRIVATE KEY-----", "a-c.rsa": b"\xff"}.items():
+        assert not signing.is_one(name, content), name
+
+
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("there", ["acme-shop.rsa", NAME])
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("nowhere")])
 def test_keygen_overwrites_nothing(tmp_path: Path, there: str, make: Callable[[Path], None]) -> None:

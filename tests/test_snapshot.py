@@ -233,6 +233,28 @@ def test_a_directory_comes_before_what_is_in_it_and_that_before_what_follows(tmp
     assert list(taken(source, tmp_path / "out.tar")) == ["a", "a/b", "a/b/c", "a/b.c", "a-b", "a.b", "a.b/c"]
 
 
+def test_a_private_key_stays_out_where_it_is_one_that_signs(tmp_path: Path) -> None:
+    source = tree(tmp_path / "app", "keys/", "empty")
+    key = b"-----BEGIN PRIVATE KEY-----\nMIIE\n"
+    for name, content in {"keys/a": key, "b": key, "c": b"PUBLIC KEY-----", "large": key + bytes(1 << 16)}.items():
+        (source / name).write_bytes(content)
+    asked: list[tuple[str, bytes]] = []
+    said: list[str] = []
+
+    def is_secret(name: str, content: bytes) -> bool:
+        asked.append((name, content))
+        return name == "a"
+
+    snapshot.write(source, tmp_path / "tar", top="shop", mtime=0, is_secret=is_secret, on_skipped=said.append)
+    with tarfile.open(tmp_path / "tar") as tar:
+        assert tar.getnames() == ["shop", "shop/b", "shop/c", "shop/empty", "shop/keys", "shop/large"]
+        large = tar.extractfile("shop/large")
+        assert large is not None
+        assert large.read() == key + bytes(1 << 16)
+    assert asked == [("b", key), ("a", key)]
+    assert said == ["keys/a is a private key that signs packages, and stays out of the build"]
+
+
 def test_what_a_skipped_link_leads_to_stays_out_too(tmp_path: Path) -> None:
     source = tree(tmp_path / "app", "secret/key.rsa", "secret/kept", "made/packages/x")
     (source / "key.rsa").symlink_to("secret/key.rsa")

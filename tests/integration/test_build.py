@@ -30,6 +30,7 @@ from pakman.manifest import Dependencies, Manifest, Run, Service
 from pakman.signing import SigningKey
 from tests.building import PROJECT, Builds, contents, manifest, must_go, private_cache, processes
 from tests.integration.conftest import AlpineRoot
+from tests.stores import pem
 
 pytestmark = pytest.mark.alpine
 
@@ -161,6 +162,9 @@ sys.exit(cli.main(sys.argv[1:]))
 def test_a_signing_key_among_the_sources_is_not_seen(builds: Builds, tmp_path: Path) -> None:
     for name in ("acme-Shop.rsa", "acme-Shop-5f3a9c01.rsa", "acme-shop.rsa", "other.pem", "kept.pem"):
         (builds.source / name).write_text("private")
+    # The key itself, under a name that says nothing, and one of another project's.
+    (builds.source / "app/deploy.txt").write_bytes(pem(builds.key))
+    (builds.source / "app/local-shop.rsa").write_bytes(pem(signing.generate("local-shop.rsa.pub")))
     made = builds.run(manifest("", "*"), tmp_path / "out", key_files=[builds.source / "other.pem"])
     assert {name for name in contents(made.packages[0].path) if name.startswith("var/lib/shop/")} == {
         "var/lib/shop/app", "var/lib/shop/app/page.html", "var/lib/shop/kept.pem"
