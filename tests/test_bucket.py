@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -316,6 +317,57 @@ def test_a_profile_that_is_not_there_is_a_sentence(
     with pytest.raises(BucketError, match="nonesuch") as caught:
         Bucket(Location("demo"), region="eu-west-1", env={}).list("x")
     assert "AWS_PROFILE" in caught.value.hint
+
+
+@pytest.fixture(params=["AWS_CA_BUNDLE", "profile"])
+def trusting(
+    request: pytest.FixtureRequest,
+    answering: Callable[[Answering], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Callable[[str], Bucket]:
+    """Return what makes a bucket whose server's certificate is of a CA in this file."""
+    answering(lambda _request: (200, {}, EMPTY_LIST))
+    config = tmp_path / "config"
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+
+    def trust(file: str) -> Bucket:
+        env = {**KEYS, "AWS_REGION": "eu-west-1"}
+        if request.param == "profile":
+            config.write_text(f"[default]\nca_bundle = {file}\n")
+        else:
+            monkeypatch.setenv("AWS_CA_BUNDLE", file)
+            env["AWS_CA_BUNDLE"] = file
+        return Bucket(Location("demo"), env=env)
+
+    return trust
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nothing", "cannot be read: No such file or directory"),
+        (".", "cannot be read: Is a directory"),
+        ("text", "holds no certificate"),
+    ],
+)
+def test_a_file_of_certificates_that_is_none_is_a_sentence(
+    trusting: Callable[[str], Bucket], tmp_path: Path, name: str, reason: str
+) -> None:
+    (tmp_path / "text").write_text("root:x:0:0::/:/bin/sh\n")
+    file = str(tmp_path / name)
+    with pytest.raises(UsageError) as caught:
+        trusting(file).list("x")
+    assert re.fullmatch(
+        rf"(AWS_CA_BUNDLE|ca_bundle of the profile 'default') is {re.escape(repr(file))}, which {reason}",
+        caught.value.message,
+    )
+    assert "in PEM" in caught.value.hint
+
+
+@pytest.mark.parametrize("file", ["", " "])
+def test_a_file_of_certificates_without_a_name_is_none(trusting: Callable[[str], Bucket], file: str) -> None:
+    assert trusting(file).list("x") == {}
 
 
 @pytest.mark.parametrize("region", ["not a region", "../..", "a.b", "-a"])

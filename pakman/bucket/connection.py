@@ -63,12 +63,31 @@ def access(
         endpoint=endpoint(given, location.name) if given else None,
         region=_region(region, env),
         addressing=addressing,
-        ca_bundle=env.get("AWS_CA_BUNDLE"),
+        ca_bundle=_certificates(env.get("AWS_CA_BUNDLE", ""), "AWS_CA_BUNDLE"),
         concurrency=concurrency,
         patience=patience,
         credentials=_credentials(env),
         on_wait=on_wait,
     )
+
+
+def _certificates(file: str, source: str) -> str | None:
+    """Return the file of the certificates that `source` has one trust; None for an empty one. Raises UsageError."""
+    import ssl
+
+    if not file.strip():
+        return None
+    try:
+        ssl.create_default_context(cafile=file)
+    except OSError as error:
+        # Of what is no certificate, OpenSSL's own words say nothing to anybody.
+        reason = "holds no certificate" if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
+        raise UsageError(
+            f"{source} is {file!r}, which {reason}",
+            hint="name the file, in PEM, with the certificate of the CA that the server's is from; "
+            "for what public CAs have signed, name none",
+        ) from error
+    return file
 
 
 def _region(given: str | None, env: Mapping[str, str]) -> str | None:
@@ -114,6 +133,11 @@ class Connection:
         profile = Session()
         if access.endpoint is None and (configured := _configured_endpoint(profile)):
             access = replace(access, endpoint=endpoint(configured, access.location.name))
+        if bundle := access.ca_bundle or _configured_certificates(profile):
+            access = replace(access, ca_bundle=bundle)
+        # The same for a role's server; True is for the public CAs, where a variable that is empty says nothing.
+        if bundle or profile.get_config_variable("ca_bundle") is not None:
+            profile.set_config_variable("ca_bundle", bundle or True)
         self.access = access
         self._was_answered = False
         # A role is taken before the bucket is asked anything.
@@ -129,7 +153,7 @@ class Connection:
         self.answers_md5 = True
         """Whether the ETag of what is stored is its MD5, as far as we know; not where the server encrypts."""
         self.base_url = self._base_url(str(self.client.meta.endpoint_url))
-        self.lane = self._lane(session.get_credentials(), access.ca_bundle or profile.get_config_variable("ca_bundle"))
+        self.lane = self._lane(session.get_credentials())
 
     def _patient(self, read: float, **more: Any) -> Any:
         from botocore.config import Config
@@ -235,13 +259,19 @@ class Connection:
         parts = urlsplit(server)
         return f"{parts.scheme}://{name}.{parts.netloc}{parts.path}"
 
-    def _lane(self, credentials: Any, ca_bundle: str | None) -> Lane | None:
+    def _lane(self, credentials: Any) -> Lane | None:
         from botocore.utils import get_environ_proxies
 
         if credentials is None or get_environ_proxies(self.base_url):
             return None
-        region = str(self.client.meta.region_name)
-        return Lane(self.base_url, region, credentials, ca_bundle, self.access.patience, self.say)
+        region, access = str(self.client.meta.region_name), self.access
+        return Lane(self.base_url, region, credentials, access.ca_bundle, access.patience, self.say)
+
+
+def _configured_certificates(profile: Any) -> str | None:
+    """Return the file of certificates that a profile in ~/.aws/config names; boto3 would trust them, too."""
+    name = profile.profile or "default"
+    return _certificates(profile.get_scoped_config().get("ca_bundle", ""), f"ca_bundle of the profile {name!r}")
 
 
 def _configured_endpoint(profile: Any) -> str | None:
