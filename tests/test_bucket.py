@@ -144,11 +144,16 @@ def test_a_name_with_dots_is_no_host_for_a_certificate() -> None:
         ("http://s3 example.com", "is not a server's address", "https://s3.example.com"),
         ("http://[::1", "is not a server's address", "https://s3.example.com"),
         ("https://me:hunter2@s3.example.com", "has more than a server's address in it", "AWS_ACCESS_KEY_ID"),
-        ("https://s3.example.com/?secret=hunter2", "has more than a server's address in it", "AWS_ACCESS_KEY_ID"),
+        ("https://me@s3.example.com/?hunter2", "has more than a server's address in it", "AWS_ACCESS_KEY_ID"),
+        ("https://s3.example.com/?secret=hunter2", "goes on with '?'", "write https://s3.example.com/"),
+        ("http://127.0.0.1:1?", "goes on with '?'", "write http://127.0.0.1:1"),
+        ("s3.example.com#hunter2", "goes on with '#'", "write https://s3.example.com"),
         ("http://minio_server:9000", "the host 'minio_server', which no client of S3 asks", "or its IP address"),
         ("http://../..", "the host '..', which no client of S3 asks", "or its IP address"),
         (f"http://{'a' * 64}.com", "which no client of S3 asks", "or its IP address"),
         ("https://demo.s3.example.com", "already has the bucket's name in it", "write https://s3.example.com"),
+        ("127.0.0.1:9000/demo/", "already has the bucket's name at its end", "write https://127.0.0.1:9000: the"),
+        ("http://s3.example.com/s3/demo", "already has the bucket's name at its end", "http://s3.example.com/s3: the"),
     ],
 )
 def test_an_address_that_cannot_be_is_refused_with_a_sentence(endpoint: str, message: str, hint: str) -> None:
@@ -157,6 +162,20 @@ def test_an_address_that_cannot_be_is_refused_with_a_sentence(endpoint: str, mes
     assert message in caught.value.message
     assert hint in caught.value.hint
     assert "hunter2" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+@pytest.mark.parametrize("who", ["flag", "profile"])
+def test_a_bucket_s_name_goes_before_no_ip_address(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: str, who: str
+) -> None:
+    (tmp_path / "config").write_text(f"[default]\nendpoint_url = http://{host}:9000\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    given_url = f"http://{host}:9000" if who == "flag" else None
+    with pytest.raises(UsageError) as caught:
+        Bucket(Location("demo"), endpoint_url=given_url, addressing="virtual", env=KEYS).url("k")
+    assert f"'http://{host}:9000' is an IP address" in caught.value.message
+    assert "say path" in caught.value.hint
 
 
 @pytest.mark.parametrize("missing", sorted(KEYS))

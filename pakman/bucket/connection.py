@@ -60,7 +60,7 @@ def access(
     given = endpoint_url or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
     return Access(
         location=location,
-        endpoint=endpoint(given, location.name) if given else None,
+        endpoint=endpoint(given, location.name, by_host=addressing == "virtual") if given else None,
         region=_region(region, env),
         addressing=addressing,
         ca_bundle=_certificates(env.get("AWS_CA_BUNDLE", ""), "AWS_CA_BUNDLE"),
@@ -132,7 +132,8 @@ class Connection:
 
         profile = Session()
         if access.endpoint is None and (configured := _configured_endpoint(profile)):
-            access = replace(access, endpoint=endpoint(configured, access.location.name))
+            by_host = access.addressing == "virtual"
+            access = replace(access, endpoint=endpoint(configured, access.location.name, by_host=by_host))
         if bundle := access.ca_bundle or _configured_certificates(profile):
             access = replace(access, ca_bundle=bundle)
         # The same for a role's server; True is for the public CAs, where a variable that is empty says nothing.

@@ -123,8 +123,11 @@ def public_address(text: str) -> str:
     return text.rstrip("/")
 
 
-def endpoint(text: str, bucket: str) -> str:
-    """Return a server's address as scheme://host[:port][/path], https where it has no scheme; raises UsageError."""
+def endpoint(text: str, bucket: str, *, by_host: bool = False) -> str:
+    """Return a server's address as scheme://host[:port][/path], https where it has no scheme; raises UsageError.
+
+    `by_host` says that the bucket's name goes before the host's.
+    """
     url = text if "://" in text else f"https://{text}"
     try:
         parts = urlsplit(url)
@@ -136,10 +139,15 @@ def endpoint(text: str, bucket: str) -> str:
             f"the endpoint {_without_password(text)!r} is not a server's address",
             hint="write it as https://s3.example.com or http://127.0.0.1:9000",
         )
-    if parts.username is not None or parts.query or parts.fragment:
+    if parts.username is not None:
         raise UsageError(
             f"the endpoint {_without_password(text)!r} has more than a server's address in it",
             hint="credentials belong into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
+    if mark := next((each for each in url if each in "?#"), ""):
+        raise UsageError(
+            f"the endpoint {_without_password(text)!r} goes on with {mark!r}, which is no part of a server's address",
+            hint=f"write {url.partition(mark)[0]}",
         )
     if not _HOST.fullmatch(host) and ":" not in host:
         raise UsageError(
@@ -151,7 +159,29 @@ def endpoint(text: str, bucket: str) -> str:
             f"the endpoint {text!r} already has the bucket's name in it",
             hint=f"write {parts.scheme}://{parts.netloc.split('.', 1)[1]}: the bucket is named in s3://{bucket}",
         )
+    path, _, last = parts.path.rstrip("/").rpartition("/")
+    if last == bucket:
+        raise UsageError(
+            f"the endpoint {text!r} already has the bucket's name at its end",
+            hint=f"write {parts.scheme}://{parts.netloc}{path}: the bucket is named in s3://{bucket}",
+        )
+    if by_host and _is_ip_address(host):
+        raise UsageError(
+            f"the endpoint {text!r} is an IP address, and --addressing-style virtual puts the bucket's name before "
+            "a host's",
+            hint="leave it out, or say path, as most servers of one's own want it; or give the server's name",
+        )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _is_ip_address(host: str) -> bool:
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
@@ -168,4 +198,4 @@ def region(text: str, source: str) -> str | None:
 
 
 def _without_password(text: str) -> str:
-    return re.sub(r"[^/]*@", "…@", text).partition("?")[0]
+    return re.split(r"[?#]", re.sub(r"[^/]*@", "…@", text))[0]
