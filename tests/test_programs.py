@@ -106,6 +106,18 @@ def test_the_line_for_a_shell_is_that_shell_s(tmp_path: Path) -> None:
     assert [problem.code for problem in problems(tmp_path, wrong, ["bin"])] == ["shell-in-call"]
 
 
+@pytest.mark.parametrize("destinations", [["notes"], ["notes", "site/*"], ["*"], ["dist/bin"]])
+def test_no_destination_brings_the_shell_that_is_to_read_a_call(tmp_path: Path, destinations: list[str]) -> None:
+    wrong = {"binary": "gunicorn", "start": {"call": "-m notes && echo hi $PORT"}}
+    (problem,) = problems(tmp_path, wrong, destinations)
+    better = advised(problem)
+    assert (better["path"], better["binary"]) == ("/bin", "sh")
+    assert problems(tmp_path, better, destinations) == ()
+    # Who leaves out where the shell is gets a package whose service does not start.
+    (problem,) = problems(tmp_path, {"binary": "sh", "start": better["start"]}, destinations)
+    assert (problem.code, advised(problem)["path"]) == ("program-elsewhere", "/bin")
+
+
 def test_what_the_program_was_given_as_it_stands_it_still_is(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, {"binary": "shop", "start": {"call": "--url http://x/?a&b '$A' \"$B c\""}}, ["bin"])
     script = shlex.split(advised(problem)["start"]["call"])[1]

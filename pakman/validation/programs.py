@@ -55,6 +55,8 @@ def place(program: str, packed: list[str]) -> str | None:
 
 def _may_bring(program: str, packed: list[str]) -> bool:
     """Whether a destination may have a bin of its own with this program in it: a release's, a virtual environment's."""
+    if SYSTEM[program] == "/bin":
+        return False  # nobody packs a shell
     for glob in packed:
         folder, _, last = glob.removeprefix("./").rstrip("/").rpartition("/")
         # A Rails application has bin/bundle, and hardly any has a bin/node at its top.
