@@ -75,6 +75,12 @@ def channel_for(
     if [key.public_pem for key in keys] != [signing.read_public(file).pem for file in first.public_keys]:
         given = "the signing key is" if len(keys) == 1 else "the signing key and the previous one are"
         names = " and ".join(file.name for file in first.public_keys)
+        if len(keys) == 1 and keys[0].public_pem == signing.read_public(first.public_keys[0]).pem:
+            raise SigningError(
+                f"{signing.flag('previous signing key')} is missing: {first.packages[0].name} was built with {names}",
+                hint=f"give both: while keys are rotated, both sign ({signing.variable('previous signing key')}; in a "
+                "workflow previous-signing-key)",
+            )
         raise SigningError(
             f"{given} not {names}, which {first.packages[0].name} was built with",
             hint="build and push with the same, the previous one included where there is one",

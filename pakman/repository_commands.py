@@ -122,9 +122,9 @@ def _promote(args: argparse.Namespace, env: Env) -> None:
     what = _shown_versions(done.versions)
     if not done.promoted:
         print(f"{target.name} has {what} already: there is nothing to promote")
-        return
-    print(f"{target.name} has {what} now, from {source.name}")
-    print("\n".join(f"  {name}" for name in done.promoted))
+    else:
+        print(f"{target.name} has {what} now, from {source.name}")
+    print("".join(f"  {line}\n" for line in (*done.promoted, *_signed_anew(target, done.signed_anew))), end="")
 
 
 def _roll_back(args: argparse.Namespace, env: Env) -> None:
@@ -167,7 +167,8 @@ def _prune(args: argparse.Namespace, env: Env) -> None:
     if args.format == "json":
         _print_json(done.as_json())
     else:
-        print("\n".join(_pruned(channel.name, done, dry_run=args.dry_run)))
+        anew = [f"  {line}" for line in _signed_anew(channel, done.signed_anew)]
+        print("\n".join([*_pruned(channel.name, done, dry_run=args.dry_run), *anew]))
 
 
 def _pruned(name: str, done: Pruned, *, dry_run: bool) -> list[str]:
@@ -258,6 +259,11 @@ def _to_change(args: argparse.Namespace, env: Env, bucket: Bucket, name: str) ->
             "PAKMAN_SIGNING_KEY: ${{ secrets.PAKMAN_SIGNING_KEY }}",
         )
     return Channel(bucket, name, contents.published(bucket, keys))
+
+
+def _signed_anew(channel: Channel, architectures: Sequence[str]) -> list[str]:
+    names = " and ".join(key.name for key in channel.keys)
+    return [f"signed anew, by {names}: the index for {arch}" for arch in architectures]
 
 
 def _shown_versions(versions: Mapping[str, Sequence[str]]) -> str:

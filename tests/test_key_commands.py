@@ -154,10 +154,18 @@ def test_a_channel_is_signed_with_the_keys_of_the_packages(tmp_path: Path) -> No
     channel = channel_commands.channel_for(args, both, bucket, (built,))
     assert channel is not None
     assert [key.name for key in channel.keys] == [NEW, DEFAULT]
-    for text in (new(), pem(1), f"Key-Name: {NEW}\n{old()}"):
-        with pytest.raises(SigningError, match=f"the signing key is not {NEW} and {DEFAULT}, which notes") as caught:
+    for text, message, hint in (
+        (new(), f"--previous-signing-key is missing: notes was built with {NEW} and {DEFAULT}", "give both"),
+        (pem(1), "--previous-signing-key is missing", "PAKMAN_PREVIOUS_SIGNING_KEY"),
+        (
+            f"Key-Name: {NEW}\n{old()}",
+            f"the signing key is not {NEW} and {DEFAULT}, which notes",
+            "the previous one included",
+        ),
+    ):
+        with pytest.raises(SigningError, match=message) as caught:
             channel_commands.channel_for(args, {"PAKMAN_SIGNING_KEY": text}, bucket, (built,))
-        assert "the previous one included" in caught.value.hint
+        assert hint in caught.value.hint
     alone = dataclasses.replace(built, previous_key_name=None)
     with pytest.raises(SigningError, match=f"the signing key and the previous one are not {NEW}, which"):
         channel_commands.channel_for(args, both, bucket, (alone,))

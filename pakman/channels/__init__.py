@@ -77,6 +77,8 @@ class Channel:
         self.name = refuse_name(name)
         self.keys = tuple(keys)
         self.trusted = (*(key.public_key() for key in self.keys), *trusted)
+        self.signed_anew: set[str] = set()
+        """The architectures whose index `edit` has found signed by other keys than these."""
         self._verified: dict[str, tuple[bytes, Index]] = {}
         """By architecture, what was read last."""
 
@@ -124,8 +126,11 @@ class Channel:
             nonlocal wanted
             live = None if held is None else self._read(held, arch)
             wanted = tuple(change(() if live is None else live.stanzas))
-            if held is not None and live is not None and self._is_of_today(live) and set(wanted) == set(live.stanzas):
-                return held.body
+            if held is not None and live is not None:
+                if not self._is_of_today(live):
+                    self.signed_anew.add(arch)
+                elif set(wanted) == set(live.stanzas):
+                    return held.body
             # A large index is most of the work.
             return signed(wanted, self.keys, self.name, threads=len(os.sched_getaffinity(0)))
 

@@ -30,6 +30,8 @@ class Promoted:
     already_there: tuple[str, ...]
     without: tuple[str, ...]
     """The architectures that have nothing of this version."""
+    signed_anew: tuple[str, ...] = ()
+    """Those whose index in the other channel other keys had signed: now it is those that were given."""
 
     def as_json(self) -> dict[str, Any]:
         """Return this as what `json.dumps` takes."""
@@ -39,7 +41,7 @@ class Promoted:
 def promote(
     source: Channel,
     target: Channel,
-    wanted: str | None,
+    named: str | None,
     *,
     on_progress: OnProgress = lambda *_: None,
     on_notice: Callable[[str], None] = lambda _: None,
@@ -47,14 +49,16 @@ def promote(
     """Let a version (None: the newest) of all architectures, with all its packages, join another channel.
 
     Each package is what its index says, or nothing is changed. Run again, it finishes what was interrupted, and where
-    all is there it changes nothing. Raises BucketError.
+    all is there it changes nothing but who has signed the other channel's indexes. Raises BucketError.
     """
     found, there = indexes(source), indexes(target)
-    chosen = _newest(source, found) if wanted is None else _named(source, found, wanted)
+    chosen = _newest(source, found) if named is None else _named(source, found, named)
     missing = {arch: [each for each in chosen[arch] if not _holds(there.get(arch, ()), each)] for arch in chosen}
     versions = by_application(each for stanzas in chosen.values() for each in stanzas)
     with checking.folder() as folder, closing(source.bucket):
-        additions = _fetched(source, {arch: new for arch, new in missing.items() if new}, folder, on_progress)
+        # install.sh brings the keys that are given: those sign all that there is.
+        wanted = {arch: list[Stanza]() for arch in there} | {arch: new for arch, new in missing.items() if new}
+        additions = _fetched(source, wanted, folder, on_progress)
         add(target, additions, next(iter(versions)), on_progress=on_progress, on_notice=on_notice)
     for arch, stanzas in chosen.items():
         if old := {each.name for each in stanzas if each not in missing[arch]}:
@@ -67,6 +71,7 @@ def promote(
         promoted=tuple(sorted(promoted)),
         already_there=tuple(sorted(everything - promoted)),
         without=tuple(arch for arch in found if not chosen[arch]),
+        signed_anew=tuple(sorted(target.signed_anew)),
     )
 
 

@@ -60,6 +60,8 @@ class Pruned:
     """Taken out of the index."""
     deleted: tuple[str, ...]
     waiting: tuple[Waiting, ...]
+    signed_anew: tuple[str, ...] = ()
+    """The architectures whose index other keys had signed: now it is those that were given."""
 
     def as_json(self) -> dict[str, Any]:
         """Return this as what `json.dumps` takes."""
@@ -105,6 +107,7 @@ def prune(
         tuple(sorted(removed)),
         tuple(sorted(deleted)),
         tuple(Waiting(name, since[name] + times.cached) for name in sorted(since.keys() - deleted)),
+        tuple(sorted(channel.signed_anew)),
     )
 
 

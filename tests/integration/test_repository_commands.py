@@ -297,6 +297,7 @@ def test_the_newest_version_joins_another_channel(store: Store, run: Run, tmp_pa
         "promoted": sorted(f"{arch}/{name}.apk" for arch in (ARCH, OTHER) for name in of("1.9.0")),
         "already_there": [],
         "without": [],
+        "signed_anew": [],
     }
 
 
@@ -464,6 +465,31 @@ def test_both_keys_sign_while_they_are_rotated(
     assert store.objects()[f"keys/{new.name}"] == new.public_pem
     index = parse_index(BytesIO(store.objects()[f"channels/stable/{ARCH}/APKINDEX.tar.gz"]), "index")
     assert [each.key_name for each in index.signatures] == [new.name, KEY]
+    assert run("verify")[0] == 0
+
+
+def test_what_is_signed_anew_is_said_though_nothing_joins_and_nothing_goes(
+    store: Store, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("edge", "stable", "beta"):
+        filled(store, tmp_path, ["1.0.0-r0"], channel=name)
+    # Where there is no package of it to promote, the new key has to sign as well: install.sh brings it.
+    filled(store, tmp_path, ["0.9.0-r0"], arch=OTHER)
+    new = key_called("acme-notes-2.rsa.pub")
+    monkeypatch.setenv("PAKMAN_SIGNING_KEY", f"Key-Name: {new.name}\n{pem(new).decode()}")
+    monkeypatch.setenv("PAKMAN_PREVIOUS_SIGNING_KEY", pem(key_called(KEY)).decode())
+    said = f"  signed anew, by {new.name} and {KEY}: the index for "
+    already = "stable has notes 1.0.0-r0 already: there is nothing to promote\n"
+    promoted = already + "".join(f"{said}{arch}\n" for arch in sorted([ARCH, OTHER]))
+    assert run("promote", "edge", "stable")[:2] == (0, promoted)
+    for arch in (ARCH, OTHER):
+        index = parse_index(BytesIO(store.objects()[f"channels/stable/{arch}/APKINDEX.tar.gz"]), "index")
+        assert [each.key_name for each in index.signatures] == [new.name, KEY]
+    assert new.name.encode() in store.objects()["channels/stable/install.sh"]
+    assert run("promote", "edge", "stable")[:2] == (0, already)
+    nothing = "beta: 0 packages taken from the index, 0 deleted, 0 waiting\n"
+    assert run("prune", "beta", "--keep", "9")[:2] == (0, f"{nothing}{said}{ARCH}\n")
+    assert run("prune", "beta", "--keep", "9")[:2] == (0, nothing)
     assert run("verify")[0] == 0
 
 
