@@ -108,11 +108,29 @@ def keygen(args: argparse.Namespace, env: Env) -> str:
     owner, name = detection.owner_and_name(Path.cwd(), env, project=args.project)
     if args.rotate:
         old = signing.private_keys(args.output, owner, name)
-        return _rotation(*signing.rotate(args.output, owner, name), old[0] if len(old) == 1 else None)
+        made = signing.rotate(args.output, owner, name)
+        return _unfinished(made, old, signing.key_name(owner, name)) + _rotation(
+            *made, old[0] if len(old) == 1 else None
+        )
     private, public = signing.keygen(args.output, signing.key_name(owner, name))
     return (
         f"{private}  the secret: put its text into a secret named PAKMAN_SIGNING_KEY, keep a copy, never commit it\n"
         f"{public}  what machines trust: it goes into their /etc/apk/keys under exactly this name"
+    )
+
+
+def _unfinished(made: tuple[Path, Path], old: tuple[Path, ...], first: str) -> str:
+    """Return what to do where a rotation may have begun before; nothing where no key of one is there."""
+    import shlex
+
+    rotated = [str(each) for each in old if f"{each.name}.pub" != first]
+    if not rotated:
+        return ""
+    return (
+        f"{' and '.join(rotated)} {'is' if len(rotated) == 1 else 'are'} here from before. "
+        "If the rotation to it is not finished, go on with that key,\n"
+        "and take the new one away again, before anything is signed with it:\n"
+        f"  rm {' '.join(shlex.quote(str(file)) for file in made)}\n\n"
     )
 
 
