@@ -81,8 +81,13 @@ def _verify(args: argparse.Namespace, env: Env) -> None:
         raise BucketError(
             f"{_count(wrong, 'problem')} in {' and '.join(each.channel for each in verdicts if each.problems)}",
             hint="a push that was interrupted is finished by running it again; for all else remove what is wrong, and "
-            "push it again" + ("; but first: is it the right --key?" if args.key else ""),
+            "push it again" + (f"; but first: {_WHOSE_KEY}" if args.key else ""),
         )
+
+
+_WHOSE_KEY = (
+    "is it the right --key? What was shipped before a key was rotated is signed by the old one: give its --key too"
+)
 
 
 def _verdict(verdict: Verdict) -> list[str]:

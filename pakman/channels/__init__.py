@@ -109,7 +109,8 @@ class Channel:
         known = self._verified.get(arch)
         if known is None or known[0] != held.body:
             where = f"{self.key(arch, INDEX_FILE)} in {self.bucket.location}"
-            known = self._verified[arch] = held.body, read_trusted(held, where, arch, self.trusted)
+            hint = _HINT_TO_CHANGE if self.keys else _HINT_TO_READ
+            known = self._verified[arch] = held.body, read_trusted(held, where, arch, self.trusted, hint)
         return known[1]
 
     def edit(self, arch: str, change: Callable[[tuple[Stanza, ...]], Iterable[Stanza]]) -> Live:
@@ -171,8 +172,22 @@ class Channel:
         )
 
 
-def read_trusted(held: Held, where: str, arch: str, trusted: Sequence[PublicKey]) -> Index:
-    """Return an index that one of these keys has signed; raises BucketError as `Channel.index` does."""
+_HINT_TO_CHANGE = (
+    "a channel belongs to one project and its key. Is that the key before this one? Then give it as "
+    "--previous-signing-key (the input is called so, too). Is it another project's? Then name another channel, or "
+    "another --prefix"
+)
+_HINT_TO_READ = (
+    "the keys that are known lie in the bucket's folder keys, where whatever signs a channel has put them: "
+    "somebody else has signed this"
+)
+
+
+def read_trusted(held: Held, where: str, arch: str, trusted: Sequence[PublicKey], hint: str) -> Index:
+    """Return an index that one of these keys has signed; raises BucketError as `Channel.index` does.
+
+    `hint` is what to do where another key has.
+    """
     try:
         index = parse_index(BytesIO(held.body), where)
     except UsageError as error:
@@ -180,9 +195,8 @@ def read_trusted(held: Held, where: str, arch: str, trusted: Sequence[PublicKey]
     if not any(signed_by(key, index.signatures, index.digests) for key in trusted):
         raise BucketError(
             f"{where} is signed by {signers(index.signatures)}, not by "
-            f"{' or '.join(key.name for key in trusted) or 'a key that is known'}: it is left alone",
-            hint="a channel belongs to one project and its key: push with another --channel, or another --prefix; "
-            "or is that the key before this one? Then give it as --previous-signing-key (the input is called so, too)",
+            f"{' or '.join(key.name for key in trusted) or 'a key that is known'}",
+            hint=hint,
         )
     wrong = wrong_field(index.stanzas, arch)
     if wrong is not None:

@@ -152,8 +152,13 @@ def test_an_index_is_signed_again_by_whoever_has_other_keys(store: Store, tmp_pa
         index = parse_index(BytesIO(held.body), "the index")
         assert [each.key_name for each in index.signatures] == [each.name for each in keys]
         assert [each.name for each in index.stanzas] == ["notes"]
-    with pytest.raises(BucketError, match=f"is signed by {new.name}, not by {old.name}: it is left alone"):
+    with pytest.raises(BucketError, match=f"is signed by {new.name}, not by {old.name}$") as caught:
         store.channel().edit(ARCH, lambda stanzas: stanzas)
+    assert "the key before this one? Then give it as --previous-signing-key" in caught.value.hint
+    # Who only reads has no such flag, and pushes into no other channel.
+    with pytest.raises(BucketError, match=f"is signed by {new.name}, not by {old.name}$") as caught:
+        Channel(store.bucket, "stable", (), [old.public_key()]).index(ARCH)
+    assert "--" not in caught.value.hint
 
 
 def test_a_version_has_one_package(store: Store, push: Push, tmp_path: Path) -> None:

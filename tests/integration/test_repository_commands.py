@@ -234,6 +234,7 @@ def test_another_key_s_index_and_packages_are_problems(store: Store, run: Run, t
     assert "3 problems in stable" in err
     assert f"{OTHER}/APKINDEX.tar.gz is signed by acme-notes.rsa.pub, not by acme-shop.rsa.pub" in out
     assert f"{ARCH}/notes-1.0.0-r0.apk is signed by acme-notes.rsa.pub, which is none of the keys" in out
+    assert "shipped before a key was rotated is signed by the old one: give its --key too" in err
     code, _, err = run("verify", "--key", str(tmp_path / "none.pub"))
     assert (code, "none.pub cannot be read" in err) == (5, True)
 
