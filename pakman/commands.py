@@ -268,10 +268,16 @@ def _project(args: argparse.Namespace, env: Env, progress: Progress) -> Project:
         progress.warning(text)
         if args.results is not None:
             args.results.warnings.append(text)
+    elif detection.is_same_for_every_commit(found):
+        progress.notice(_SAME_FOR_ALL.format(f"{found.version}-r{found.release}"))
     return found
 
 
 _FETCH_ALL = "give actions/checkout `fetch-depth: 0`, or say --package-version"
+_SAME_FOR_ALL = (
+    "without a tag every commit is {}, and no machine upgrades from one to the next: tag the commit (`git tag v1.0.0`) "
+    "before it is built, or say --package-version"
+)
 
 
 def _generate(args: argparse.Namespace, env: Env) -> int:

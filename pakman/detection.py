@@ -17,6 +17,9 @@ from pakman.project import Project, slug
 SHALLOW = "no tag: the clone is shallow; use fetch-depth: 0"
 """Where a version is from that the repository might know better."""
 
+_NO_TAG = "no tag"
+"""What the source of a version begins with where no tag says one."""
+
 LOCAL_OWNER = "local"
 """The owner of a repository that has no origin on a server: what somebody tries out on a laptop."""
 
@@ -51,6 +54,11 @@ def detect(
         release=release,
         version_source=source,
     )
+
+
+def is_same_for_every_commit(project: Project) -> bool:
+    """Say whether the next commit would be this version and release, too: apk would never upgrade to it."""
+    return project.version_source.startswith(_NO_TAG) and project.release == 0
 
 
 def refuse_version(package_version: str | None, package_release: str | None) -> None:

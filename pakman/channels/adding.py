@@ -254,7 +254,8 @@ def _merged(
 def _refusal(channel: Channel, key: str) -> BucketError:
     return BucketError(
         f"{key} is in s3://{channel.bucket.location.name} already, with other bytes: nothing was overwritten",
-        hint="a channel has one package of a version: give this one another (--package-version, --package-release)",
+        hint="a channel has one package of a version: commit what has changed, tag the commit (`git tag v1.0.1`) and "
+        "build again, or give this one another version (--package-version, --package-release)",
     )
 
 

@@ -169,6 +169,7 @@ def test_a_version_has_one_package(store: Store, push: Push, tmp_path: Path) -> 
     code, _, err = push(tmp_path / "two", "--channel", "stable")
     assert code == 6
     assert "notes-1.0.0-r0.apk" in err
+    assert "tag the commit" in err
     assert "--package-version, --package-release" in err
     assert store.objects() == before
 

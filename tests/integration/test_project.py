@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pakman import detection, project, version
+from pakman import cli, detection, project, version
 from pakman.errors import UsageError
 from tests.integration.conftest import AlpineRoot
 
@@ -58,6 +58,12 @@ class Work:
         for tag in tags:
             self.git("tag", tag)
         return self.git("rev-parse", "HEAD")
+
+    def generate(self, output: Path, *flags: str) -> int:
+        manifest = self.path / "instellar.yml"
+        if not manifest.exists():
+            manifest.write_text("stack: alpine/3.23\nbuild:\n  destinations: [public]\n")
+        return cli.main(["generate", str(manifest), "--output", str(output), *flags])
 
     def detect(self, env: dict[str, str] | None = None, directory: Path | None = None) -> project.Project:
         return detection.detect(
@@ -193,6 +199,24 @@ def test_no_commit_yet(work: Work) -> None:
     found = work.detect({"SOURCE_DATE_EPOCH": "5"})
     assert (found.commit, found.commit_time, found.version) == (None, 5, "0.0.0")
     assert found.version_source == "no tag: no commit yet"
+
+
+@pytest.mark.parametrize(
+    ("tag", "flags", "said"),
+    [
+        ([], [], True),
+        (["v1.0.0"], [], False),
+        ([], ["--package-version=1.0.0"], False),
+        # As a workflow's run number does, it makes the next one newer.
+        ([], ["--package-release=7"], False),
+    ],
+)
+def test_a_version_that_every_commit_has_is_told(
+    work: Work, tmp_path: Path, capsys: pytest.CaptureFixture[str], tag: list[str], flags: list[str], *, said: bool
+) -> None:
+    work.commit(*tag)
+    assert work.generate(tmp_path / "aport", *flags) == 0
+    assert ("notice: without a tag every commit is 0.0.0-r0" in capsys.readouterr().err) is said
 
 
 def test_a_shallow_clone_says_why_there_is_no_tag(work: Work, tmp_path: Path) -> None:
