@@ -324,6 +324,7 @@ def built(
     manifest = manifest_of(args, reading)
     manifest, stack = stack_commands.stack_to_build_for(args, env, manifest, _today(), on_notice=progress.notice)
     project = _project(args, env, progress)
+    _say_what_is_uncommitted(args, env, progress)
     if args.results is not None:
         from pakman import recipe
 
@@ -356,6 +357,24 @@ def built(
         key_files=[file for file in (args.signing_key, args.previous_signing_key) if file is not None],
         is_throwaway_key=is_throwaway,
     )
+
+
+def _say_what_is_uncommitted(args: argparse.Namespace, env: Env, progress: Progress) -> None:
+    from pakman import detection
+    from pakman.apk import tar
+
+    changed = detection.uncommitted(args.file.absolute().parent, env)
+    if changed:
+        more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+        names = ", ".join(tar.printable(name) for name in changed[:_NAMED]) + more
+        progress.notice(
+            f"packed as it lies here, but not committed: {names}; commit before you push: "
+            "what is pushed is filed under the commit, and stays what it was"
+        )
+
+
+_NAMED = 3
+"""So many files are named in a sentence."""
 
 
 def become_root(args: argparse.Namespace, env: Env) -> None:

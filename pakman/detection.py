@@ -76,6 +76,12 @@ def commit(directory: Path, env: Mapping[str, str]) -> str | None:
     return found.sha if found is not None else _sha(env)
 
 
+def uncommitted(directory: Path, env: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the files in a directory that git tracks and that differ from what is committed, as far as it is known."""
+    checkout = git.find(directory, env)
+    return checkout.changed(directory) if checkout is not None and checkout.commit("HEAD") is not None else ()
+
+
 def ref(directory: Path, env: Mapping[str, str]) -> str:
     """Return the full name of the branch or tag (`refs/heads/main`): GITHUB_REF, else the branch that is checked out.
 

@@ -8,7 +8,7 @@ is overridden. Sources: git-config(1) (safe.directory, core.fsmonitor, safe.bare
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pakman import command
@@ -125,6 +125,25 @@ class Checkout:
         lines = done.stdout.decode().split()
         edge = {line.removeprefix("-") for line in lines if line.startswith("-")}
         return len(lines) - len(edge), edge & released
+
+    def changed(self, folder: Path) -> tuple[str, ...]:
+        """Return the names, from the top directory on, of the tracked files below a folder that differ from HEAD.
+
+        None where it is not to be known without running what the repository names: its own filters (Git LFS). Nor is
+        a file named that goes through another's, which looks changed here. Source: gitattributes(5).
+        """
+        if self.ask("config", "--name-only", "--get-regexp", r"^filter\.").status != 1:
+            return ()
+        only = ("--untracked-files=no", "--ignore-submodules=all", "--no-renames")
+        done = replace(self, root=folder).ask("status", "--porcelain=v1", "-z", *only, "--", ".")
+        names = [entry[3:] for entry in done.stdout.split(b"\0") if entry] if done.status == 0 else []
+        if not names:
+            return ()
+        answer = self.ask("check-attr", "-z", "--stdin", "filter", stdin=b"\0".join(names)).stdout.split(b"\0")
+        filters = dict(zip(answer[::3], answer[2::3], strict=False))
+        return tuple(
+            name.decode("utf-8", "replace") for name in names if filters.get(name) in (b"unspecified", b"unset")
+        )
 
     def is_shallow(self) -> bool:
         """Say whether history is cut off, as a default checkout on GitHub has it."""

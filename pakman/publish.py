@@ -297,9 +297,10 @@ _REFUSALS = {
     "package": "a commit's packages never change, and what is not committed, or another version of pakman, makes "
     "others of it: push a new commit, or remove the objects of this one first",
     "manifest": "this commit was pushed before with another version, release, stack or key (a tag and a branch, say, "
-    "or the workflow's next run): push a new commit, or remove the objects of this one first",
-    "index": "this commit was pushed before with another version, release or key: push a new commit, "
-    "or remove the objects of this one first",
+    "or the workflow's next run), or with changes that are not committed: push a new commit, or remove the objects of "
+    "this one first",
+    "index": "this commit was pushed before with another version, release or key, or with changes that are not "
+    "committed: push a new commit, or remove the objects of this one first",
     "key": "machines trust a key by its name. Sign with the key that was used before: the private half of this file. "
     "Is that lost, push with another --prefix, whose address and key machines then take anew; or remove this file and "
     "all that was signed with it, and give every machine the new one",

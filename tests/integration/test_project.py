@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from pakman import cli, detection, project, version
+from pakman import cli, commands, detection, project, version
 from pakman.errors import UsageError
 from tests.integration.conftest import AlpineRoot
 
 pytestmark = pytest.mark.git
 
 ENV = {"PATH": os.environ["PATH"]}
+MANIFEST = "stack: alpine/3.23\nbuild:\n  destinations: [public]\n"
 FIRST = 1706745599  # 2024-01-31T23:59:59Z
 
 
@@ -62,7 +63,7 @@ class Work:
     def generate(self, output: Path, *flags: str) -> int:
         manifest = self.path / "instellar.yml"
         if not manifest.exists():
-            manifest.write_text("stack: alpine/3.23\nbuild:\n  destinations: [public]\n")
+            manifest.write_text(MANIFEST)
         return cli.main(["generate", str(manifest), "--output", str(output), *flags])
 
     def detect(self, env: dict[str, str] | None = None, directory: Path | None = None) -> project.Project:
@@ -315,6 +316,13 @@ def test_somebody_elses_repository_is_read_and_nothing_of_it_is_run(work: Work, 
     trap.chmod(0o755)
     for key in ("core.fsmonitor", "core.pager", "core.sshCommand", "gpg.program", "credential.helper", "core.editor"):
         work.git("config", key, str(trap))
+    (work.path / ".gitattributes").write_text("* filter=trap\n")
+    (work.path / "page").write_text("1")
+    work.git("add", ".")
+    sha = work.commit()
+    work.git("tag", "--force", "v1.0.0")
+    (work.path / "page").write_text("2")
+    work.git("config", "filter.trap.clean", str(trap))
     work.git("config", "log.showSignature", "true")
     work.git("config", "core.hooksPath", str(tmp_path))
     for hook in ("post-index-change", "reference-transaction"):
@@ -329,7 +337,57 @@ def test_somebody_elses_repository_is_read_and_nothing_of_it_is_run(work: Work, 
             work.git("rev-parse", "HEAD")
     found = work.detect()
     assert (found.commit, found.version) == (sha, "1.0.0")
+    assert detection.uncommitted(work.path, ENV) == ()
     assert not ran.exists()
+    work.git("-c", "safe.directory=*", "config", "--remove-section", "filter.trap")
+    (work.path / ".gitattributes").write_text("")
+    assert detection.uncommitted(work.path, ENV) == (".gitattributes", "page")
+    assert not ran.exists()
+
+
+def test_what_is_not_committed_is_told_before_the_build(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "become_root", lambda _args, _env: None)
+    app = work.path / "app"
+    app.mkdir()
+    (app / "instellar.yml").write_text(MANIFEST)
+    for name in ("app/one.js", "app/tä \x1b.js", "app/three.js", "app/four.js", "other.js"):
+        (work.path / name).write_text("1")
+    work.git("add", ".")
+    work.commit()
+    (app / "made").write_text("git tracks it not")
+    (work.path / "other.js").write_text("2")
+
+    def said() -> str:
+        nowhere = str(tmp_path / "nowhere.tar.gz")
+        argv = ["build", str(app / "instellar.yml"), "--output", str(tmp_path / "packages")]
+        assert cli.main([*argv, "--build-root=sandbox", "--rootfs", nowhere]) == 2
+        return capsys.readouterr().err
+
+    assert "not committed" not in said()
+    os.utime(app / "one.js")
+    assert "not committed" not in said(), "a file that was only touched is none that has changed"
+    (app / "one.js").write_text("2")
+    (app / "tä \x1b.js").unlink()
+    assert "not committed: app/one.js, app/tä \\x1b.js; commit before you push" in said()
+    (app / "three.js").write_text("2")
+    (app / "four.js").write_text("2")
+    work.git("add", ".")
+    assert "app/four.js, app/made, app/one.js and 2 more; commit" in said()
+    work.git("config", "filter.lfs.clean", "git-lfs clean -- %f")
+    assert "not committed" not in said()
+
+
+def test_what_a_filter_has_made_is_not_taken_for_a_change(work: Work) -> None:
+    (work.path / ".gitattributes").write_text("*.png filter=lfs\n")
+    for name in ("large.png", "small.js"):
+        (work.path / name).write_text("1")
+    work.git("add", ".")
+    work.commit()
+    for name in ("large.png", "small.js"):
+        (work.path / name).write_text("what the filter has made of the pointer")
+    assert detection.uncommitted(work.path, ENV) == ("small.js",)
 
 
 def test_a_clock_that_was_wrong_is_no_trouble(work: Work) -> None:

@@ -220,8 +220,8 @@ def other_key(store: Store, built: Repository) -> str:
     [
         (other_package, "push a new commit"),
         (other_size, "push a new commit"),
-        (other_manifest, "another version, release, stack or key"),
-        (other_index, "another version, release or key"),
+        (other_manifest, "not committed"),
+        (other_index, "another version, release or key, or with changes that are not committed"),
         (other_key, "Sign with the key that was used before"),
     ],
 )
