@@ -159,7 +159,7 @@ def _refuse_another_release(root: BuildRoot, wanted: Stack, *, named: bool) -> N
     raise BuildError(
         f"{meant}, but the build root is Alpine {root.release}",
         hint=f"have a Docker engine run, give --rootfs an Alpine {wanted.version} minirootfs, "
-        f"or write `stack: {own}` into the manifest",
+        f"or build for {own}: write `stack: {own}` into the manifest, and give no other --stack",
     )
 
 
