@@ -138,9 +138,11 @@ def repository(commands: Commands) -> None:
         f"environment:\n{flag_groups.KEY_VARIABLES}{flag_groups.BUCKET_VARIABLES}",
     )
     prune.add_argument("channel", metavar="CHANNEL", help="the channel")
-    prune.add_argument("--keep", metavar="N", help="how many versions stay at least (default: 1)")
+    prune.add_argument("--keep", metavar="N", help="how many versions stay at least (with --older-than: 1 by default)")
     prune.add_argument(
-        "--older-than", metavar="D", help="keep what is younger than that as well, e.g. 30d or 12h (default: nothing)"
+        "--older-than",
+        metavar="D",
+        help="keep what is younger than that, e.g. 30d or 12h; one of the two flags is needed, or both",
     )
     prune.add_argument("--dry-run", action="store_true", help="change nothing, and say what would go")
     flag_groups.channel_key(prune)

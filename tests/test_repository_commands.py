@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pakman import cli
+from pakman import arguments, cli
 from pakman.apk.index import Stanza
 from pakman.channels import versions
 from pakman.channels.pruning import Rule
@@ -59,6 +59,14 @@ def test_what_cannot_be_meant_is_refused_at_once(
     err = capsys.readouterr().err
     assert message in err
     assert err.count("pakman: error:") == 1
+
+
+def test_prune_s_help_says_that_one_of_two_flags_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        arguments.parser().parse_args(["repository", "prune", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "how many versions stay at least (with --older-than: 1 by default)" in said
+    assert "one of the two flags is needed, or both" in said
 
 
 def test_a_bucket_is_needed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
