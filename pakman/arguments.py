@@ -29,6 +29,8 @@ _EPILOG = """\
 exit codes:
   0 fine    1 a bug of pakman's    2 usage    3 the manifest    4 the build
   5 signing    6 the bucket    7 the deployment    8 the package test
+  129 hung up    130 interrupted    141 nobody reads its output
+  143 terminated
 
 `pakman COMMAND --help` says more about each command.
 """

@@ -21,7 +21,7 @@ class PakmanError(Exception):
 
 
 class UsageError(PakmanError):
-    """The command line, or something it names, cannot be used as it was given."""
+    """The command line, or something it names, cannot be used as it was given, and no other of these is about that."""
 
     exit_code = 2
 
@@ -33,13 +33,13 @@ class ManifestError(PakmanError):
 
 
 class BuildError(PakmanError):
-    """The package could not be built."""
+    """The package could not be built, or not be written to where it should be."""
 
     exit_code = 4
 
 
 class SigningError(PakmanError):
-    """The signing key, or a signature, is not what it should be."""
+    """The signing key (its file, too, where it cannot be read), or a signature, is not what it should be."""
 
     exit_code = 5
 

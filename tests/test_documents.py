@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from pakman import __version__, arguments, errors, manifest, service
+from pakman import __version__, arguments, cli, errors, manifest, service
 from tests.manifests import TODAY
 from tests.test_examples import EXAMPLES
 
@@ -107,14 +108,14 @@ def test_a_first_package_is_tested_too() -> None:
 
 
 def test_exit_codes_are_the_same_everywhere() -> None:
-    codes = {0, 1} | {
+    codes = {0, 1, 128 + signal.SIGPIPE, *(128 + number for number in cli._STOPS)} | {
         error.exit_code
         for error in vars(errors).values()
         if isinstance(error, type) and issubclass(error, errors.PakmanError)
     }
     assert {int(row) for row in rows(README) if row.isdigit()} == codes
     assert {
-        int(code) for code in re.findall(r"(?:^|\s{2})(\d) [a-z]", HELP.split("exit codes:")[1], re.MULTILINE)
+        int(code) for code in re.findall(r"(?:^|\s{2})(\d+) [a-z]", HELP.split("exit codes:")[1], re.MULTILINE)
     } == codes
 
 
