@@ -112,6 +112,15 @@ def supported(today: datetime.date) -> tuple[Stack, ...]:
     return tuple(stack for stack in STACKS if stack.end_of_life is not None and stack.supported(today))
 
 
+EVERYWHERE = "alpine/3.23"
+"""What the sandbox's own root is: a build for it needs neither an engine nor a minirootfs."""
+
+
+def to_begin_with(today: datetime.date) -> Stack:
+    """Return the stack for a first manifest: one that builds on any machine, as long as Alpine supports it."""
+    return next((each for each in supported(today) if each.name == EVERYWHERE), newest_supported(today))
+
+
 def newest_supported(today: datetime.date) -> Stack:
     """Return the stack for a manifest that names none; the newest known one, once all of them have ended."""
     releases = tuple(stack for stack in STACKS if stack.end_of_life is not None)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pakman import __version__, arguments, cli, errors, manifest, service
+from pakman import __version__, arguments, cli, errors, manifest, service, stack
 from tests.manifests import TODAY
 from tests.test_examples import EXAMPLES
 
@@ -86,6 +86,15 @@ def test_every_manifest_in_the_readme_is_right(tmp_path: Path, text: str) -> Non
     name = reading.manifest.run.name if reading.manifest.run is not None else None
     for program in service.own_programs(reading.manifest, name or ""):
         assert Path(program).name in ("jobs", "rails", "notes")
+
+
+def test_every_manifest_to_begin_with_is_for_what_builds_anywhere() -> None:
+    first = stack.to_begin_with(TODAY)
+    assert first.name == stack.EVERYWHERE
+    texts = [*APPLICATIONS, *(file.read_text() for file in (TOP / "examples").glob("*/instellar.yml"))]
+    assert {yaml.safe_load(text)["stack"] for text in texts} == {first.name}
+    assert set(re.findall(r"alpine[:/]v?(3\.\d+)", README)) == {first.version}
+    assert f"unpacks on this machine, entered with bubblewrap or chroot | {first.version};" in README
 
 
 @pytest.mark.parametrize("text", [HELP, *commands().values()], ids=["pakman", *commands()])

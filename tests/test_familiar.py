@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pakman import manifest, validation
+from pakman import manifest, stack, validation
 from pakman.errors import UsageError
 from pakman.problems import Problem
 from tests.manifests import TODAY
@@ -152,5 +152,26 @@ def test_where_there_is_no_manifest_there_is_one_to_begin_with(tmp_path: Path) -
     file = tmp_path / "instellar.yml"
     with pytest.raises(UsageError, match="there is no manifest") as caught:
         validation.validate(file, repository="shop", today=TODAY)
-    file.write_text(caught.value.hint.partition("write into it:\n")[2])
+    written = caught.value.hint.partition("write into it:\n")[2]
+    # As in the README: what is built on any machine.
+    assert f"stack: {stack.EVERYWHERE}\n" in written
+    file.write_text(written)
     assert validation.validate(file, repository="shop", today=TODAY).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("there", "named", "hint"),
+    [
+        ("instellar.yaml", "instellar.yml", "there is {top}/instellar.yaml: rename it, or give its path"),
+        ("instellar.yml", "package.yml", "there is {top}/instellar.yml: rename it, or give its path"),
+        ("instellar.yml", "web/src/instellar.yml", "there is one in a folder above: run pakman in {top}"),
+    ],
+)
+def test_a_manifest_by_another_name_or_in_a_folder_above_is_named(
+    tmp_path: Path, there: str, named: str, hint: str
+) -> None:
+    (tmp_path / "web/src").mkdir(parents=True)
+    (tmp_path / there).write_text("")
+    with pytest.raises(UsageError, match="there is no manifest") as caught:
+        validation.validate(tmp_path / named, repository="shop", today=TODAY)
+    assert caught.value.hint == hint.format(top=tmp_path)

@@ -36,6 +36,15 @@ def test_a_stack_that_is_nearly_named_is_what_the_hint_asks_for(text: str, neare
     assert stack.hint(text) == f"did you mean {nearest}? pakman knows alpine/3.14 to alpine/3.24, and alpine/edge"
 
 
+def test_a_first_manifest_is_for_what_builds_anywhere_until_that_ends() -> None:
+    end = stack.find(stack.EVERYWHERE)
+    assert end is not None
+    assert end.end_of_life is not None
+    last = end.end_of_life - datetime.timedelta(days=1)
+    assert stack.to_begin_with(last).name == stack.EVERYWHERE
+    assert stack.to_begin_with(end.end_of_life) == stack.newest_supported(end.end_of_life) != end
+
+
 @pytest.mark.parametrize("text", ["alpine/3.99", "debian/12", "acme/base-3.23", "latest", ""])
 def test_another_name_is_answered_with_those_that_there_are(text: str) -> None:
     assert stack.hint(text) == "pakman knows alpine/3.14 to alpine/3.24, and alpine/edge"

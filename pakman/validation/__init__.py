@@ -85,13 +85,29 @@ def _content(file: Path, today: datetime.date) -> bytes:
         with file.open("rb") as stream:
             return stream.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        hint = "run pakman in the folder that has the manifest, or give its path; for the first one, write into it:\n"
-        hint += _FIRST.format(stack=stack.newest_supported(today).name)
-        raise UsageError(f"there is no manifest {file}", hint=hint) from error
+        raise UsageError(f"there is no manifest {file}", hint=_elsewhere(file) or _first(today)) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no path"
         hint = "give the path of a file that can be read"
         raise UsageError(f"the manifest {file} cannot be read: {reason}", hint=hint) from error
+
+
+def _first(today: datetime.date) -> str:
+    hint = "run pakman in the folder that has the manifest, or give its path; for the first one, write into it:\n"
+    return hint + _FIRST.format(stack=stack.to_begin_with(today).name)
+
+
+def _elsewhere(file: Path) -> str:
+    """Return what to do where there is a manifest by another name, or in a folder above; "" where there is none."""
+    folder = file.absolute().parent
+    try:
+        for name in ("instellar.yml", "instellar.yaml"):
+            if (folder / name).is_file():
+                return f"there is {file.with_name(name)}: rename it, or give its path"
+        above = next((each for each in folder.parents if (each / "instellar.yml").is_file()), None)
+    except OSError:  # nobody may look there
+        return ""
+    return f"there is one in a folder above: run pakman in {above}" if above is not None else ""
 
 
 def _tree(content: bytes) -> tuple[Node, list[Fault]]:

@@ -18,11 +18,12 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from pakman import signing
+from pakman import signing, stack
 from pakman.apk import index
 from pakman.apk.metadata import Metadata
 from pakman.apk.write import write_package
-from pakman.buildroots import TOP, BuildRoot, User
+from pakman.buildroots import TOP, BuildRoot, User, choice
+from pakman.buildroots.sandbox import Sandbox
 from pakman.errors import BuildError
 from tests.building import must_go, private_cache, processes
 from tests.roots import NASTY, opened
@@ -246,6 +247,9 @@ def test_the_umask_is_always_the_same(root: BuildRoot, user: User) -> None:
 
 def test_knows_its_release_and_architecture(root: BuildRoot) -> None:
     assert sh(root, "cat /etc/alpine-release; apk --print-arch") == [root.release, root.arch, "0"]
+    if isinstance(root, Sandbox):
+        # What the README and a first manifest name, so that any machine builds it.
+        assert f"alpine/{choice.version(root.release)}" == stack.EVERYWHERE
     assert sh(root, "id -u; id -g") == [str(root.build_user_id), str(root.build_group_id), "0"]
 
 
