@@ -207,7 +207,18 @@ def _refuse(bucket: Bucket, on_notice: OnNotice, item: _Object) -> None:
             if replace(theirs, builder=ours.builder) == ours:
                 on_notice(f"{item.key} stays as it is: {_maker(theirs)} has made the same packages as {_maker(ours)}")
                 return
+            raise _refusal(bucket, item.kind, item.key, _another_application(theirs, ours))
     raise _refusal(bucket, item.kind, item.key)
+
+
+def _another_application(theirs: Repository, ours: Repository) -> str | None:
+    """Return what to do where a commit has two applications that are to be one project's; None where it has not."""
+    if not theirs.packages or theirs.packages[0].name == ours.packages[0].name:
+        return None
+    return (
+        f"{theirs.packages[0].name} of this commit is there already, and this is {ours.packages[0].name}: give each "
+        "application of a repository its own --project OWNER/NAME, or its own --prefix"
+    )
 
 
 def _maker(repository: Repository) -> str:
@@ -307,10 +318,10 @@ _REFUSALS = {
 }
 
 
-def _refusal(bucket: Bucket, kind: str, key: str) -> BucketError:
+def _refusal(bucket: Bucket, kind: str, key: str, hint: str | None = None) -> BucketError:
     return BucketError(
         f"{key} is in s3://{bucket.location.name} already, with other bytes: nothing was overwritten",
-        hint=_REFUSALS[kind],
+        hint=hint or _REFUSALS[kind],
     )
 
 

@@ -239,6 +239,16 @@ def test_other_bytes_are_never_overwritten(
     assert store.objects() == before, "something was stored although the push was refused"
 
 
+def test_another_application_of_the_commit_is_told_to_be_another_project(store: Store, tmp_path: Path) -> None:
+    publish((repository(tmp_path / "api", {"shop-api": b"1"}),), store.bucket)
+    before = store.objects()
+    with pytest.raises(BucketError, match="nothing was overwritten") as caught:
+        publish((repository(tmp_path / "web", {"shop-web": b"2"}),), store.bucket)
+    assert "shop-api of this commit is there already, and this is shop-web" in caught.value.hint
+    assert "--project OWNER/NAME" in caught.value.hint
+    assert store.objects() == before
+
+
 def test_the_same_bytes_are_known_by_the_digest_that_was_stored_with_them(store: Store, tmp_path: Path) -> None:
     body = os.urandom(LARGE)
     built = repository(tmp_path, {"large": body})
