@@ -112,9 +112,9 @@ def _promote(args: argparse.Namespace, env: Env) -> None:
         versions.refuse_no_version("--package-version", args.package_version)
     progress = commands.progress_for(args, env, quiet_stdout=args.format == "json")
     with closing(shipping.bucket_for(args, env, progress)) as bucket:
+        target = _to_change(args, env, bucket, args.target)
         source = _to_change(args, env, bucket, args.source)
         contents.refuse_unknown(bucket, source.name)
-        target = _to_change(args, env, bucket, args.target)
         with progress.phase(f"Promote {source.name} to {target.name} in {bucket.location}"):
             done = promoting.promote(
                 source, target, args.package_version, on_progress=progress.bar, on_notice=progress.notice

@@ -30,7 +30,7 @@ BUCKET = ["--bucket", "s3://my-bucket"]
         ("promote Edge stable", 2, "FROM is 'Edge', which cannot be a channel's name"),
         ("promote edge edge", 2, "edge cannot be promoted to itself"),
         ("promote edge stable --package-version v1.2.3", 2, "--package-version is 'v1.2.3', which cannot be a version"),
-        ("promote edge stable", 5, "changing channel edge needs the signing key"),
+        ("promote edge stable", 5, "changing channel stable needs the signing key"),
         ("rollback stable --to latest", 2, "--to is 'latest', which cannot be a version"),
         ("rollback stable", 5, "changing channel stable needs the signing key"),
         ("prune stable", 2, "prune needs to know what may go"),
