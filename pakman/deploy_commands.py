@@ -234,6 +234,11 @@ def sha(args: argparse.Namespace, env: Env, directory: Path) -> str:
 
     found = detection.commit(directory, env)
     if args.sha is None:
+        if found is None and args.command != "run":
+            raise UsageError(
+                f"nothing says which commit to {args.command}: {directory} has none checked out",
+                hint="give --sha SHA, or run it where the project is checked out; a job on GitHub has GITHUB_SHA",
+            )
         return publish.refuse_without_commit(found, str(directory))
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", args.sha):
         raise UsageError(f"--sha is {args.sha[:80]!r}, but it should be a full commit SHA", hint="`git rev-parse HEAD`")

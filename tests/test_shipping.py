@@ -191,6 +191,18 @@ def test_a_project_without_a_commit_is_refused_before_the_build(
     assert (outputs["name"], outputs["version"], outputs["stack"]) == ("notes", "0.0.0-r0", "alpine/3.23")
 
 
+@pytest.mark.parametrize("words", [["release", "--expect=x86_64", "--bucket=s3://bucket"], ["deploy"]])
+def test_a_commit_that_nobody_names_is_asked_for(
+    job: Job, pem: str, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr(detection, "commit", lambda _directory, _env: None)
+    tokens = {"INSTELLAR_PACKAGE_TOKEN": "p", "INSTELLAR_AUTH_TOKEN": "a"}
+    status, _, summary = job(*words, GITHUB_EVENT_PATH="", PAKMAN_SIGNING_KEY=pem, **KEYS, **tokens)
+    assert status == 2
+    assert f"nothing says which commit to {words[0]}" in summary
+    assert "give --sha SHA, or" in summary.replace("\\", "")
+
+
 def test_an_architecture_that_is_left_out_is_skipped(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "built", lambda *_, **__: repository(tmp_path / "packages", {}))
     status, outputs, summary = job("run")
