@@ -13,7 +13,7 @@ from pakman.errors import SigningError, UsageError
 if TYPE_CHECKING:  # what a command does not need is not imported for it: start-up time is a promise
     from pakman.bucket import Bucket
     from pakman.channels import Channel
-    from pakman.channels.adding import Joined, Wanted
+    from pakman.channels.adding import Joined
     from pakman.outputs import Results
     from pakman.progress import Progress
     from pakman.repository import Repository
@@ -99,15 +99,17 @@ def refuse(channel: Channel, repositories: tuple[Repository, ...], *, dry_run: b
     adding.refuse(channel, adding.built(repositories))
 
 
-def say_plan(channel: Channel, wanted: Wanted, joined: Joined, progress: Progress) -> None:
+def say_plan(channel: Channel, repositories: tuple[Repository, ...], joined: Joined, progress: Progress) -> None:
     """Say what would happen to a channel."""
     from pakman.channels import adding
+
+    wanted, package = adding.built(repositories), repositories[0].packages[0].name
 
     for key in joined.uploaded:
         progress.must_say(f"would be stored: {key}")
     for key in joined.skipped:
         progress.must_say(f"is there already: {key}")
-    for key in adding.kept_true(channel, wanted):
+    for key in adding.kept_true(channel, wanted, package, joined):
         progress.must_say(f"would be brought up to date: {key}")
 
 
@@ -119,8 +121,8 @@ def join(
 
     wanted = adding.built(repositories)
     if dry_run:
-        joined = adding.plan(channel, wanted)
-        say_plan(channel, wanted, joined, progress)
+        joined = adding.plan(channel, wanted, on_notice=progress.notice)
+        say_plan(channel, repositories, joined, progress)
         return joined
     package = repositories[0].packages[0].name
     with progress.phase(f"Channel {channel.name} in {channel.bucket.location}"):

@@ -98,7 +98,6 @@ def _made(
 ) -> Release:
     from pakman import channel_commands
     from pakman import release as story
-    from pakman.channels import adding
 
     results.repositories, results.is_fetched = repositories, True
     channel = channel_commands.channel_for(args, env, bucket, repositories)
@@ -117,7 +116,7 @@ def _made(
         results.plan, results.skipped = made.publication, f"nothing was released: {why}"
         progress.notice(results.skipped)
         if channel is not None and made.joined is not None and not made.was_there:
-            channel_commands.say_plan(channel, adding.built(repositories), made.joined, progress)
+            channel_commands.say_plan(channel, repositories, made.joined, progress)
         for key in made.publication.uploaded:
             progress.must_say(f"would be stored: {key}")
         for key in made.publication.skipped:

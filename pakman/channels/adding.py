@@ -21,6 +21,7 @@ from pakman.apk.package import Package
 from pakman.bucket import Held, content
 from pakman.bucket.pool import Counter, workers
 from pakman.channels import FOR_EVER, MUTABLE, Channel, file_name, tombstones, wrong_field
+from pakman.channels.versions import application
 from pakman.errors import BucketError, UsageError
 from pakman.install_script import PublicKeyAt
 from pakman.repository import INDEX_FILE, Repository
@@ -107,14 +108,24 @@ def refuse(channel: Channel, wanted: Wanted) -> None:
         _merged(channel, arch, wanted.get(arch, ()), () if live is None else live.stanzas)
 
 
-def plan(channel: Channel, wanted: Wanted) -> Joined:
+def plan(channel: Channel, wanted: Wanted, *, on_notice: Callable[[str], None] = lambda _: None) -> Joined:
     """Return what `add` would come to now; nothing is stored."""
+    _say_what_is_older(channel, wanted, _live(channel, wanted), on_notice)
     there = {key for key, _ in _keyed(channel, wanted) if channel.bucket.head(key) is not None}
     return _joined(channel, wanted, {key for key, _ in _keyed(channel, wanted)} - there)
 
 
-def kept_true(channel: Channel, wanted: Wanted) -> tuple[str, ...]:
-    """Return the keys of what `add` brings up to date behind the packages, in its order."""
+def kept_true(channel: Channel, wanted: Wanted, package: str, joined: Joined) -> tuple[str, ...]:
+    """Return the keys of what `add` brings up to date behind the packages, in its order.
+
+    None where a plan has nothing to store, the indexes name it all, and install.sh is what it would be.
+    """
+    live = _live(channel, wanted)
+    if not joined.uploaded and all(each.stanza in live[arch] for arch, all_ in wanted.items() for each in all_):
+        held = channel.bucket.read(channel.key(INSTALL_FILE), _MOST_OF_SCRIPT)
+        # It names the keys, too: with others the indexes would be signed anew.
+        if held is not None and held.body == _install_script(channel, package):
+            return ()
     names = {arch: sorted({each.stanza.name for each in additions}) for arch, additions in wanted.items()}
     return (
         channel.key(SUMS_FILE),
@@ -150,8 +161,11 @@ def add(
         if in_parts := {key for key, each in _keyed(channel, wanted) if _content(each).parts > 1}:
             channel.bucket.abort_left_behind(channel.path, in_parts)
     _note_sums(channel, wanted)
-    for arch, additions in wanted.items():
-        channel.edit(arch, partial(_merged, channel, arch, additions))
+    live = {
+        arch: channel.edit(arch, partial(_merged, channel, arch, additions)).stanzas
+        for arch, additions in wanted.items()
+    }
+    _say_what_is_older(channel, wanted, live, on_notice)
     # It tells nothing any more. Who pushes need not have the right to delete: the next prune has.
     with suppress(BucketError):
         for name in revived:
@@ -193,6 +207,33 @@ def refresh_latest(channel: Channel, arch: str, names: Collection[str]) -> None:
         "again and again the index had changed meanwhile",
         hint="run it again when fewer others do; if nobody does, something on the way to the server changes ETags",
     )
+
+
+def _live(channel: Channel, wanted: Wanted) -> dict[str, tuple[Stanza, ...]]:
+    found = {arch: channel.index(arch) for arch in wanted}
+    return {arch: () if live is None else live.stanzas for arch, live in found.items()}
+
+
+def _say_what_is_older(
+    channel: Channel, wanted: Wanted, live: Mapping[str, tuple[Stanza, ...]], on_notice: Callable[[str], None]
+) -> None:
+    """Say of which applications the channel has something newer, that machines go on taking."""
+    older: dict[tuple[str, str, str], list[str]] = {}
+    for arch, additions in wanted.items():
+        ours: dict[str, list[str]] = {}
+        for stanza in (each.stanza for each in additions):
+            if application(stanza) == stanza.name:
+                ours.setdefault(stanza.name, []).append(stanza.version)
+        for name, versions in ours.items():
+            joining = max(versions, key=version.sort_key)
+            newest = max((each.version for each in live[arch] if each.name == name), key=version.sort_key, default="")
+            if newest and version.sort_key(newest) > version.sort_key(joining):
+                older.setdefault((name, joining, newest), []).append(arch)
+    for (name, joining, newest), arches in older.items():
+        on_notice(
+            f"{name} {joining} is older than {newest}, which channel {channel.name} has for {' and '.join(arches)}: "
+            "machines take the newer one, unless `pakman repository rollback` takes that back"
+        )
 
 
 def _keyed(channel: Channel, wanted: Wanted) -> list[tuple[str, Addition]]:

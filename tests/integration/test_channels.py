@@ -91,6 +91,11 @@ def test_what_went_where_is_told(store: Store, push: Push, tmp_path: Path) -> No
     assert sorted(said) == sorted(f"{store.location.prefix}/{name}" for name in store.names())
     url = f"{store.server.endpoint}/{store.location.name}/{store.location.prefix}/channels/stable"
     assert f"wget -qO- {url}/install.sh | sh\n" in out
+    code, _, err = push(tmp_path / "built", "--channel", "stable", "--dry-run")
+    assert code == 0
+    assert "would be" not in err, "nothing would change"
+    err = push(tmp_path / "built", "--channel=stable", "--dry-run", "--public-url=https://cdn.example.com")[2]
+    assert "would be brought up to date" in err
     code, out, _ = push(tmp_path / "built", "--channel", "stable", "--format", "json")
     assert json.loads(out)["channel"] == {
         "name": "stable",
@@ -100,6 +105,22 @@ def test_what_went_where_is_told(store: Store, push: Push, tmp_path: Path) -> No
         "uploaded": [],
         "skipped": [f"{store.location.prefix}/channels/stable/{ARCH}/notes-1.0.0-r0.apk"],
     }
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_a_version_that_no_machine_takes_is_told(
+    store: Store, push: Push, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    names = ("notes", "notes-openrc")
+    said = {}
+    for number, version in enumerate(("1.9.0-r0", "1.10.0-r0", "1.2.0-r0")):
+        signed_repository(tmp_path / version, version, arch=ARCH, commit=f"{number:040x}", names=names)
+        last = flags if number == 2 else ()
+        said[version] = push(tmp_path / version, "--channel", "stable", *last)[2].count("is older than")
+        assert said[version] == (number == 2)
+    code, _, err = push(tmp_path / "1.2.0-r0", "--channel", "stable", *flags)
+    assert code == 0
+    assert f"notice: notes 1.2.0-r0 is older than 1.10.0-r0, which channel stable has for {ARCH}" in err
 
 
 def test_another_address_in_install_sh_is_told(store: Store, push: Push, tmp_path: Path) -> None:
