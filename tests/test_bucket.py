@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import EndpointConnectionError, ProxyConnectionError, SSLError
 from botocore.httpsession import URLLib3Session
 from hypothesis import given
 from hypothesis import strategies as st
@@ -195,6 +196,14 @@ def test_nothing_that_is_shown_of_a_bucket_has_a_secret_in_it() -> None:
 def test_a_secret_may_have_been_pasted_with_its_newline() -> None:
     bucket = Bucket(Location("demo"), env={name: f"{value}\n" for name, value in KEYS.items()})
     assert bucket._access.credentials["aws_secret_access_key"] == KEYS["AWS_SECRET_ACCESS_KEY"]
+
+
+@pytest.mark.parametrize("name", [*sorted(KEYS), "AWS_SESSION_TOKEN"])
+@pytest.mark.parametrize("between", ["\n", "\r\n", "\t", "\0"])
+def test_a_secret_is_one_line(name: str, between: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} has a line break") as caught:
+        Bucket(Location("demo"), env={**KEYS, name: f"hunter2{between}hunter2"})
+    assert "hunter2" not in caught.value.message + caught.value.hint
 
 
 Answering = Callable[[AWSPreparedRequest], tuple[int, dict[str, str], bytes]]
@@ -387,6 +396,97 @@ def test_a_file_of_certificates_that_is_none_is_a_sentence(
 @pytest.mark.parametrize("file", ["", " "])
 def test_a_file_of_certificates_without_a_name_is_none(trusting: Callable[[str], Bucket], file: str) -> None:
     assert trusting(file).list("x") == {}
+
+
+@pytest.fixture
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide what this machine has for boto3, proxies included; what fails is tried once."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+
+
+@pytest.mark.usefixtures("_alone")
+@pytest.mark.parametrize(
+    ("scheme", "address"), [("http", "hunter2:hunter2"), ("https", "hunter2:hunter2"), ("http", "http://[hunter2")]
+)
+def test_a_proxy_s_address_that_is_none_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, address: str
+) -> None:
+    monkeypatch.setenv(f"{scheme}_proxy", address)
+    bucket = Bucket(Location("demo"), endpoint_url=f"{scheme}://s3.example", env=KEYS, patience=Patience(attempts=1))
+    with pytest.raises(BucketError, match="the proxy's address is not one") as caught:
+        bucket.list("x")
+    assert caught.value.hint.startswith(f"look at {scheme}_proxy, {scheme.upper()}_PROXY and NO_PROXY: ")
+    assert "hunter2" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.usefixtures("_alone")
+def test_a_credential_of_another_source_is_one_line_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    file.write_text(
+        "[default]\naws_access_key_id = k\naws_secret_access_key = s\naws_session_token = hunter2\n  more\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0)
+    said: list[str] = []
+    bucket = Bucket(Location("demo"), endpoint_url="http://127.0.0.1:1", env={}, on_wait=said.append)
+    with pytest.raises(BucketError, match="a credential has a line break in it") as caught:
+        bucket.list("x")
+    assert said == []
+    assert "hunter2" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.usefixtures("_alone")
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (
+            "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1)",
+            "it speaks no TLS",
+            "write http://s3.example:9/a",
+        ),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate", "certificate is not trusted", "AWS_CA_BUNDLE"),
+        ("[SSL: TLSV1_ALERT_INTERNAL_ERROR] tlsv1", "about: [SSL: TLSV1_ALERT_INTERNAL_ERROR] tlsv1", "REQUESTS_CA_"),
+        ("[Errno 2] No such file or directory", "about: [Errno 2] No such file", "REQUESTS_CA_BUNDLE"),
+    ],
+)
+def test_why_there_is_no_tls(monkeypatch: pytest.MonkeyPatch, words: str, message: str, hint: str) -> None:
+    def send(_self: URLLib3Session, request: AWSPreparedRequest) -> AWSResponse:
+        raise SSLError(endpoint_url=request.url, error=words)
+
+    monkeypatch.setattr(URLLib3Session, "send", send)
+    bucket = Bucket(Location("demo"), endpoint_url="s3.example:9/a/", env=KEYS, patience=Patience(attempts=1))
+    with pytest.raises(BucketError) as caught:
+        bucket.list("x")
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.usefixtures("_alone")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_where_a_proxy_does_not_answer_its_variable_is_named(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    def send(_self: URLLib3Session, _request: AWSPreparedRequest) -> AWSResponse:
+        raise ProxyConnectionError(proxy_url="http://proxy.example")
+
+    monkeypatch.setattr(URLLib3Session, "send", send)
+    bucket = Bucket(Location("demo"), endpoint_url=f"{scheme}://s3.example", env=KEYS, patience=Patience(attempts=1))
+    with pytest.raises(BucketError, match="the proxy does not answer") as caught:
+        bucket.list("x")
+    assert caught.value.hint == f"look at {scheme}_proxy, {scheme.upper()}_PROXY and NO_PROXY"
+
+
+@pytest.mark.usefixtures("_alone")
+def test_where_aws_does_not_answer_other_servers_are_thought_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(_self: URLLib3Session, request: AWSPreparedRequest) -> AWSResponse:
+        raise EndpointConnectionError(endpoint_url=request.url)
+
+    monkeypatch.setattr(URLLib3Session, "send", send)
+    with pytest.raises(BucketError, match="nobody answers at AWS") as caught:
+        Bucket(Location("demo"), region="eu-west-1", env=KEYS, patience=Patience(attempts=1)).list("x")
+    assert "--endpoint-url (AWS_ENDPOINT_URL)" in caught.value.hint
 
 
 @pytest.mark.parametrize("region", ["not a region", "../..", "a.b", "-a"])

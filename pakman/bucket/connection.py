@@ -107,6 +107,7 @@ def _credentials(env: Mapping[str, str]) -> dict[str, str | None]:
     # A secret that was pasted with its newline is a frequent accident, and no key has white space in it.
     key = env.get("AWS_ACCESS_KEY_ID", "").strip()
     secret = env.get("AWS_SECRET_ACCESS_KEY", "").strip()
+    token = env.get("AWS_SESSION_TOKEN", "").strip()
     if not key and not secret:
         return {}
     if not key or not secret:
@@ -114,10 +115,16 @@ def _credentials(env: Mapping[str, str]) -> dict[str, str | None]:
         if not key:
             there, missing = missing, there
         raise UsageError(f"{there} is set, but {missing} is not", hint="set both, or neither for boto3's other sources")
+    for name, said in (("AWS_ACCESS_KEY_ID", key), ("AWS_SECRET_ACCESS_KEY", secret), ("AWS_SESSION_TOKEN", token)):
+        if not said.isprintable():
+            raise UsageError(
+                f"{name} has a line break, or another control character, in it",
+                hint="set it again, to all of its one line and nothing else",
+            )
     return {
         "aws_access_key_id": key,
         "aws_secret_access_key": secret,
-        "aws_session_token": env.get("AWS_SESSION_TOKEN", "").strip() or None,
+        "aws_session_token": token or None,
     }
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pakman.bucket.connection import Access
+from pakman.bucket.waiting import unsent
 from pakman.errors import BucketError
 
 if TYPE_CHECKING:
@@ -102,6 +103,12 @@ _ROLE = "look at AWS_ROLE_ARN, and at what the role's trust policy wants of who 
 
 NOT_S3 = _SENTENCES["NotS3"]
 
+_ADDRESS = "look at the server's address and port, and whether it is running"
+_AWS = (
+    "a server that is not AWS is named by --endpoint-url (AWS_ENDPOINT_URL); for AWS, look at the network and at "
+    "proxies on the way"
+)
+
 
 @contextmanager
 def told(access: Access, key: str = "") -> Iterator[None]:
@@ -175,7 +182,7 @@ def _failed(access: Access, key: str, error: Exception) -> BucketError:
     from botocore import exceptions as botocore
 
     server = access.endpoint or "AWS"
-    address = (f"nobody answers at {server}", "look at the server's address and port, and whether it is running")
+    address = (f"nobody answers at {server}", _ADDRESS if access.endpoint else _AWS)
     broken = ("the connection broke", "run it again: what has arrived is kept")
     sentences: list[tuple[type[Exception], tuple[str, str]]] = [
         (
@@ -194,14 +201,8 @@ def _failed(access: Access, key: str, error: Exception) -> BucketError:
                 "AWS_WEB_IDENTITY_TOKEN_FILE, or AWS_PROFILE and ~/.aws, whichever there is",
             ),
         ),
-        (
-            botocore.SSLError,
-            (
-                "the server's TLS certificate is not trusted",
-                "for a certificate of your own, name its CA's file in AWS_CA_BUNDLE",
-            ),
-        ),
-        (botocore.ProxyConnectionError, ("the proxy does not answer", "look at HTTPS_PROXY and NO_PROXY")),
+        (botocore.SSLError, _without_tls(access, error)),
+        (botocore.ProxyConnectionError, ("the proxy does not answer", _proxies(access))),
         (
             botocore.ReadTimeoutError,
             (
@@ -213,7 +214,7 @@ def _failed(access: Access, key: str, error: Exception) -> BucketError:
         (botocore.ConnectTimeoutError, address),
         # Before the first object it is the first thing that we hear from there.
         (botocore.ConnectionClosedError, broken if key else NOT_S3),
-        (botocore.HTTPClientError, broken),
+        (botocore.HTTPClientError, _unsent(access, error) or broken),
         (botocore.IncompleteReadError, broken),
         (botocore.PaginationError, NOT_S3),
     ]
@@ -223,6 +224,45 @@ def _failed(access: Access, key: str, error: Exception) -> BucketError:
     # A profile that is not there, a role that cannot be taken: botocore's words name files and profiles, not secrets.
     text = _plain(error)
     return failure(access, key, (f"boto3 cannot use what it was given: {text}", "look at AWS_PROFILE and ~/.aws"))
+
+
+def _without_tls(access: Access, error: Exception) -> tuple[str, str]:
+    """Return what is said where TLS does not come about; OpenSSL's names of its errors are in the cause's words."""
+    words = _plain(getattr(error, "kwargs", {}).get("error"))
+    if "WRONG_VERSION_NUMBER" in words and access.endpoint is not None:
+        return ("it speaks no TLS", f"write http://{access.endpoint.partition('://')[2]}")
+    if "CERTIFICATE_VERIFY_FAILED" in words:
+        return (
+            "the server's TLS certificate is not trusted",
+            "for a certificate of your own, name its CA's file in AWS_CA_BUNDLE",
+        )
+    return (
+        f"TLS does not come about: {words}",
+        "look at the server's address and port, at proxies on the way, and at AWS_CA_BUNDLE and REQUESTS_CA_BUNDLE",
+    )
+
+
+def _proxies(access: Access) -> str:
+    """Return where one looks for a proxy that is not what it should be."""
+    scheme = (access.endpoint or "https").partition("://")[0]
+    return f"look at {scheme}_proxy, {scheme.upper()}_PROXY and NO_PROXY"
+
+
+def _unsent(access: Access, error: Exception) -> tuple[str, str] | None:
+    """Return what is said of a request that never left; None where it did. The causes' words may hold secrets."""
+    from botocore.utils import get_environ_proxies
+
+    if (cause := unsent(error)) is None:
+        return None
+    if str(cause).startswith("Invalid header"):
+        return (
+            "a credential has a line break in it",
+            "look at where the credentials come from: each of them is one line",
+        )
+    if not get_environ_proxies(access.endpoint or "https://s3.amazonaws.com"):
+        return None
+    # The server's own address has been looked at before.
+    return ("the proxy's address is not one", f"{_proxies(access)}: it is written as http://proxy.example.com:3128")
 
 
 def _how(error: Exception) -> str:

@@ -40,10 +40,18 @@ class Seldom:
         self._say(sentence)
 
 
+def unsent(error: Exception) -> ValueError | None:
+    """Return why a request could not even be put together, in words that may hold secrets; None where it was sent."""
+    cause = getattr(error, "kwargs", {}).get("error")
+    return cause if isinstance(cause, ValueError) else None
+
+
 def why(error: Exception, silence: float, connect: float) -> str | None:
     """Return how a request ended without an answer, after so many seconds; None for what asking again does not help."""
     from botocore import exceptions as botocore
 
+    if unsent(error) is not None:
+        return None
     for kind, words in (
         (botocore.SSLError, None),
         (botocore.ReadTimeoutError, f"no answer within {silence:g} seconds"),

@@ -620,6 +620,13 @@ def certificate(folder: Path) -> Path:
     return file
 
 
+def test_a_server_that_speaks_no_tls(s3_server: S3Server, location: Location, built: Repository) -> None:
+    without_scheme = s3_server.endpoint.removeprefix("http://")
+    error = refused(built, opened(s3_server, location, without_scheme), s3_server.secret_access_key)
+    assert error.message == f"{location} at https://{without_scheme}: it speaks no TLS"
+    assert error.hint == f"write {s3_server.endpoint}"
+
+
 def test_tls_with_a_certificate_of_ones_own(
     s3_server: S3Server, location: Location, built: Repository, tmp_path: Path
 ) -> None:
