@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import os
 import re
 from collections.abc import Callable
@@ -277,6 +278,49 @@ def test_any_answer_is_a_value_or_a_sentence(
             said.append(error.message + error.hint)
     assert said
     assert all(text.isprintable() for text in said)
+
+
+@pytest.mark.parametrize("limit", ["_MOST_PAGES", "_MOST_LISTED"])
+@pytest.mark.parametrize("listing", ["list", "folders"])
+def test_a_listing_that_never_ends_is_a_sentence(
+    answering: Callable[[Answering], None], monkeypatch: pytest.MonkeyPatch, limit: str, listing: str
+) -> None:
+    monkeypatch.setattr(f"pakman.bucket.{limit}", 10)
+    more = itertools.count()
+
+    def answer(_request: AWSPreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        number = next(more)
+        entry = (
+            f"<Contents><Key>x{number}</Key><Size>1</Size><ETag>e</ETag><LastModified>2026-11-21T00:00:00Z"
+            f"</LastModified></Contents><CommonPrefixes><Prefix>x{number}/</Prefix></CommonPrefixes>"
+            f"<IsTruncated>true</IsTruncated><NextContinuationToken>{number}</NextContinuationToken>"
+        )
+        return 200, {}, FIELDS % entry.encode()
+
+    answering(answer)
+    bucket = Bucket(Location("demo"), region="eu-west-1", env=KEYS)
+    with pytest.raises(BucketError, match="the listing does not end: it has ") as caught:
+        getattr(bucket, listing)("x")
+    assert "whether it is an S3 server" in caught.value.hint
+    assert next(more) == (11 if limit == "_MOST_PAGES" else 6)
+
+
+def test_uploads_are_not_listed_for_ever(
+    answering: Callable[[Answering], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pakman.bucket.upload._MOST_PAGES", 10)
+    more = itertools.count()
+
+    def answer(_request: AWSPreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        body = (
+            f"<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>{next(more)}</NextKeyMarker>"
+            "</ListMultipartUploadsResult>"
+        )
+        return 200, {}, body.encode()
+
+    answering(answer)
+    Bucket(Location("demo"), region="eu-west-1", env=KEYS).abort_left_behind("x", ["x/y"])
+    assert next(more) == 2 * 10
 
 
 @pytest.mark.parametrize("status", [200, 301, 403])

@@ -28,6 +28,11 @@ Outcome = Literal["stored", "same", "different"]
 """What became of an object: it is new there, its bytes were there already, other bytes are there and stay there."""
 
 
+_MOST_LISTED = 2_000_000
+"""Keys below one prefix, each a few hundred bytes here; a server may go on for ever. Ten packages a day for
+thirty years are a hundred thousand."""
+_MOST_PAGES = 20_000
+"""AWS gives a thousand keys on each, some servers fewer, and a page may have none."""
 _COPIED_AT_ONCE = 1 << 30
 """Bytes; S3 copies up to 5 GB in one request, which has to be answered in time."""
 
@@ -145,9 +150,7 @@ class Bucket:
         found: dict[str, Stored] = {}
         with failures.told(self._access):
             try:
-                for page in self._client.get_paginator("list_objects_v2").paginate(
-                    Bucket=self.location.name, Prefix=prefix
-                ):
+                for page in self._pages(prefix):
                     # What parses and says nothing is some web page, or another API.
                     if "Name" not in page:
                         raise failures.failure(self._access, "", failures.NOT_S3)
@@ -170,9 +173,7 @@ class Bucket:
         found: list[str] = []
         with failures.told(self._access):
             try:
-                for page in self._client.get_paginator("list_objects_v2").paginate(
-                    Bucket=self.location.name, Prefix=prefix, Delimiter="/"
-                ):
+                for page in self._pages(prefix, Delimiter="/"):
                     entries = page.get("CommonPrefixes", ())
                     found += [each["Prefix"].removeprefix(prefix).rstrip("/") for each in entries]
             except ClientError as error:
@@ -180,6 +181,23 @@ class Bucket:
                     raise
                 return None
         return tuple(sorted(found))
+
+    def _pages(self, prefix: str, **more: str) -> Iterator[dict[str, Any]]:
+        """Yield the pages of a listing, of which there are not more than a bucket of ours could have."""
+        listed = self._client.get_paginator("list_objects_v2")
+        count = 0
+        for number, page in enumerate(listed.paginate(Bucket=self.location.name, Prefix=prefix, **more), 1):
+            count += len(page.get("Contents", ())) + len(page.get("CommonPrefixes", ()))
+            if number > _MOST_PAGES or count > _MOST_LISTED:
+                raise failures.failure(
+                    self._access,
+                    prefix,
+                    (
+                        f"the listing does not end: it has {count} entries on {number} pages so far",
+                        "look at what is there, and whether it is an S3 server",
+                    ),
+                )
+            yield page
 
     def head(self, key: str) -> Stored | None:
         """Return an object's size and ETag; None where it is not there, or where one may not know."""

@@ -9,6 +9,7 @@ from concurrent.futures import Executor, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +19,8 @@ from pakman.bucket.content import Content, md5
 
 _DAY = 86_400
 """Seconds."""
+_MOST_PAGES = 100
+"""Of uploads that are left behind, a thousand on each; the next push looks for the rest."""
 _SECONDS = 2.0
 """Between two reports on one body, at least."""
 
@@ -162,7 +165,9 @@ def abort_left_behind(connection: Connection, bucket: str, prefix: str, keys: Co
     with suppress(ClientError, BotoCoreError):
         # MinIO lists those of one key only, of a prefix none.
         for listed in (prefix, *keys):
-            for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=listed):
+            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=listed)
+            # A server's pages need not end.
+            for page in islice(pages, _MOST_PAGES):
                 now = _clock(page)
                 for upload in page.get("Uploads", ()):
                     if upload["Key"] in keys or now - upload["Initiated"].timestamp() > _DAY:
