@@ -211,7 +211,7 @@ class Connection:
         one key is written more than once in a second. And where AWS has the bucket in another region than was said,
         boto3 would go there, but our URLs would not.
         """
-        from botocore.exceptions import ClientError
+        from botocore.exceptions import ClientError, IncompleteReadError
 
         is_last = attempts >= self.access.patience.attempts
         if response is None:
@@ -226,6 +226,8 @@ class Connection:
             and answer.headers.get("x-amz-bucket-region", region) != region
         ):
             raise ClientError(parsed, operation.name)
+        if is_last and (expected := _cut_off(answer, operation)):
+            raise IncompleteReadError(actual_bytes=len(answer.content), expected_bytes=expected)
         if answer.status_code not in BUSY or is_last:
             return None
         self.say(f"it answers {answer.status_code}")
@@ -280,6 +282,17 @@ def _configured_certificates(profile: Any) -> str | None:
     """Return the file of certificates that a profile in ~/.aws/config names; boto3 would trust them, too."""
     name = profile.profile or "default"
     return _certificates(profile.get_scoped_config().get("ca_bundle", ""), f"ca_bundle of the profile {name!r}")
+
+
+def _cut_off(answer: Any, operation: Any) -> int:
+    """Return how many bytes should have come where fewer did; 0 where all did, and of what is no failure.
+
+    botocore makes a 500 of what it cannot read, and does not look at the length itself.
+    """
+    said = str(answer.headers.get("content-length", ""))
+    if answer.status_code != 500 or operation.http["method"] == "HEAD" or not said.isdecimal():
+        return 0
+    return int(said) if len(answer.content) < int(said) else 0
 
 
 def _configured_endpoint(profile: Any) -> str | None:

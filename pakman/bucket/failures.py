@@ -213,7 +213,7 @@ def _failed(access: Access, key: str, error: Exception) -> BucketError:
         (botocore.EndpointConnectionError, address),
         (botocore.ConnectTimeoutError, address),
         # Before the first object it is the first thing that we hear from there.
-        (botocore.ConnectionClosedError, broken if key else NOT_S3),
+        (botocore.ConnectionClosedError, broken if key or _has_begun(error) else NOT_S3),
         (botocore.HTTPClientError, _unsent(access, error) or broken),
         (botocore.IncompleteReadError, broken),
         (botocore.PaginationError, NOT_S3),
@@ -240,6 +240,11 @@ def _without_tls(access: Access, error: Exception) -> tuple[str, str]:
         f"TLS does not come about: {words}",
         "look at the server's address and port, at proxies on the way, and at AWS_CA_BUNDLE and REQUESTS_CA_BUNDLE",
     )
+
+
+def _has_begun(error: Exception) -> bool:
+    """Say whether a connection was closed within an answer: urllib3 calls that broken, and before one aborted."""
+    return "Connection broken" in str(getattr(error, "kwargs", {}).get("error"))
 
 
 def _proxies(access: Access) -> str:

@@ -162,15 +162,22 @@ XHTML = b"<html><head><title>Welcome</title></head><body>It works!</body></html>
         b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%s" % (len(PAGE), PAGE),
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n<ListBucketResult>",
     ],
-    ids=["ssh", "noise", "silence", "html", "xhtml", "404", "json", "empty", "truncated"],
+    ids=["ssh", "noise", "silence", "html", "xhtml", "404", "json", "empty"],
 )
 def test_somebody_else_is_there(s3_server: S3Server, location: Location, built: Repository, answer: bytes) -> None:
     with talking(answer) as endpoint:
         error = refused(built, opened(s3_server, location, endpoint), s3_server.secret_access_key)
     assert "what answers there is not an S3 server" in error.message
     assert "address" in error.hint
+
+
+@pytest.mark.parametrize("body", [b"<ListBucketResult>", b"<ListBucketResult><Na", b"<?xml version='1.0'?>"])
+def test_an_answer_that_breaks_off(s3_server: S3Server, location: Location, built: Repository, body: bytes) -> None:
+    with talking(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + body) as endpoint:
+        error = refused(built, opened(s3_server, location, endpoint), s3_server.secret_access_key)
+    assert "the connection broke" in error.message
+    assert "run it again" in error.hint
 
 
 @pytest.fixture
