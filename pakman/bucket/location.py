@@ -169,7 +169,7 @@ def endpoint(text: str, bucket: str, *, by_host: bool = False) -> str:
         raise UsageError(
             f"the endpoint {text!r} is an IP address, and --addressing-style virtual puts the bucket's name before "
             "a host's",
-            hint="leave it out, or say path, as most servers of one's own want it; or give the server's name",
+            hint="leave --addressing-style out, or say path; or give the server's name in place of its address",
         )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
