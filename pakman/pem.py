@@ -78,6 +78,9 @@ WRONG_KINDS = {
     "PUBLIC KEY": ("is a public key", "the private key is the file without .pub"),
     "RSA PUBLIC KEY": ("is a public key", "the private key is the file without .pub"),
     "CERTIFICATE": ("is a certificate", "apk uses plain RSA keys; " + MAKE_ONE),
+    # What openssl writes in front of such a key.
+    "EC PARAMETERS": ("is not an RSA key, and apk knows no other", MAKE_ONE),
+    "DSA PARAMETERS": ("is not an RSA key, and apk knows no other", MAKE_ONE),
     "EC PRIVATE KEY": ("is not an RSA key, and apk knows no other", MAKE_ONE),
     "DSA PRIVATE KEY": ("is not an RSA key, and apk knows no other", MAKE_ONE),
     "OPENSSH PRIVATE KEY": ("is in OpenSSH's format, not PEM", "convert a copy of it: ssh-keygen -p -m PKCS8 -f COPY"),

@@ -169,6 +169,15 @@ WRONG: dict[str, tuple[Callable[[], str], str, str]] = {
         "is not an RSA key",
         "keygen",
     ),
+    # As `openssl ecparam -genkey` writes it, without -noout.
+    "an EC key behind its curve": (
+        lambda: (
+            "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+            + pem(ec.generate_private_key(ec.SECP256R1()), PKCS1)
+        ),
+        "is not an RSA key",
+        "keygen",
+    ),
     "an Ed25519 key": (lambda: pem(ed25519.Ed25519PrivateKey.generate()), "is not an RSA key", "keygen"),
     "an OpenSSH key": (lambda: pem(form=PrivateFormat.OpenSSH), "is in OpenSSH's format", "ssh-keygen -p"),
     "too short a key": (lambda: pem(private(1024)), "has 1024 bits; at least 2048 are needed", "keygen"),
