@@ -120,10 +120,14 @@ def test_a_version_may_be_named_without_its_release(wanted: str, meant: str | No
     assert versions.meant(["1.2.3-r2", "1.2.3-r10", "1.2.3-r9", "1.2.3_rc1-r0"], wanted) == meant
 
 
-def test_a_version_that_is_nearly_one_is_answered_with_what_is_meant() -> None:
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("v1.2.3-rc.1", "1.2.3_rc1"), ("1.1.0-0", "1.1.0-r0"), ("1.1.0-12", "1.1.0-r12"), ("1.2.3-", "1.2.3")],
+)
+def test_a_version_that_is_nearly_one_is_answered_with_what_is_meant(text: str, meant: str) -> None:
     with pytest.raises(UsageError) as caught:
-        versions.refuse_no_version("--to", "v1.2.3-rc.1")
-    assert caught.value.hint == "is it 1.2.3_rc1?"
+        versions.refuse_no_version("--to", text)
+    assert caught.value.hint == f"is it {meant}?"
 
 
 def test_a_sentence_names_only_so_many() -> None:

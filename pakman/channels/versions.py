@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -42,7 +43,9 @@ def by_application(stanzas: Iterable[Stanza]) -> dict[str, list[str]]:
 def refuse_no_version(flag: str, text: str) -> str:
     """Return what a flag says; raise UsageError where it cannot be a version."""
     if not version.is_valid(text):
-        near = version.nearest(text[:60])
+        # A release is written 1.2.3-4 elsewhere.
+        with_release = re.sub(r"-([0-9]+)$", r"-r\1", text[:60])
+        near = with_release if version.is_valid(with_release) else version.nearest(text[:60])
         raise UsageError(
             f"{flag} is {text[:80]!r}, which cannot be a version",
             hint=f"is it {near}?" if near else "write it as 1.2.3-r4, or as 1.2.3 for the newest release of that",
