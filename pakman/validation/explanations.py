@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from jsonschema import Draft202012Validator, validators
 
 from pakman import names
-from pakman.validation import familiar, old_dialect
+from pakman.validation import familiar, old_dialect, programs
 from pakman.validation.schema import Schema
 from pakman.validation.yaml_reader import reading
 from pakman.validation.yaml_tree import Fault, Node, path_text, quoted, shown
@@ -184,6 +184,8 @@ def _type_hint(kinds: list[str], value: Any, path: list[str | int]) -> str:
         return "begin each of its items with `- `"
     if "object" in kinds and isinstance(value, list):
         return "write keys without `- `"
+    if "object" in kinds and path[-1:] == ["start"] and isinstance(value, str) and value.isprintable():
+        return f"write:\nstart:\n  call: {programs.scalar(value)}"
     if "object" in kinds:
         return "write `key: value` in the lines below it, indented"
     if "boolean" in kinds:
@@ -201,6 +203,11 @@ def _enum(violation: _Violation, _node: Node, name: str) -> Words:
     found = _found(value) if not isinstance(value, str) else f"`{shown(value)}`"
     guess = (names.ARCHITECTURES_ELSEWHERE.get(value.lower()) or near(value, known)) if isinstance(value, str) else None
     hint = f"did you mean `{guess}`?" if guess in known else f"write {words if len(known) == 1 else 'one of ' + words}"
+    if violation.path == ["type"] and guess not in known:
+        hint = (
+            "take it out where a program is to run, whatever it is written in; "
+            "static is for files that nginx serves, custom for what a script of yours packs"
+        )
     if known == ["root"]:
         hint = "write root, or leave it out for the package's own user"
     return "bad-value", f"{name} cannot be {found}", hint
