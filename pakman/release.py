@@ -22,7 +22,7 @@ from pakman.apk.index import read_index
 from pakman.archive import Archive, Entry
 from pakman.bucket import Bucket, Stored, content
 from pakman.bucket.pool import workers
-from pakman.channels import Channel, adding
+from pakman.channels import NAME, Channel, adding
 from pakman.channels.adding import Joined, OnProgress, Wanted
 from pakman.errors import BucketError
 from pakman.publish import Publication, publication_of
@@ -225,7 +225,17 @@ def _difference(theirs: bytes, ours: bytes) -> str:
         named = [name for name in now if before.get(name) != now[name]]
     except (ValueError, AttributeError, RecursionError):
         named = []
-    return f"another {' and '.join(named)}" if named else "other content"
+    shown = [_channel(before) if name == "channel" else name for name in named]
+    return f"another {' and '.join(shown)}" if shown else "other content"
+
+
+def _channel(before: dict[str, Any]) -> str:
+    """Return which channel a release has joined, for a sentence; whoever wrote it, it is no more than a name."""
+    held = before.get("channel")
+    name = held.get("name") if isinstance(held, dict) else None
+    if isinstance(name, str) and NAME.fullmatch(name):
+        return f"channel (it joined {name})"
+    return "channel (it joined none)" if held is None else "channel"
 
 
 def _join(

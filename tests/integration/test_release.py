@@ -194,7 +194,8 @@ def test_a_commit_is_released_once(store: Store, pakman: Pakman, tmp_path: Path)
     assert pakman("release", EXPECT, "--channel=stable")[0] == 0
     before = stamps(store)
     for words, difference in (
-        ((EXPECT, "--channel=edge"), "another channel"),
+        ((EXPECT, "--channel=edge"), "another channel (it joined stable)"),
+        ((EXPECT,), "another channel (it joined stable)"),
         ((f"--expect={ARCH}", "--channel=stable"), "another builder and archive and packages"),
     ):
         code, _, err = pakman("release", *words)
@@ -212,6 +213,14 @@ def test_a_commit_is_released_once(store: Store, pakman: Pakman, tmp_path: Path)
     key = f"{store.location.prefix}/{FOLDER}/release.json"
     store.client.put_object(Bucket=store.location.name, Key=key, Body=b"[")
     assert "already, with other content" in pakman("release", EXPECT, "--channel=stable")[2]
+    # Whoever wrote it, what is said of it is no more than a name.
+    for channel, said in (
+        ("null", "channel (it joined none) and packages"),
+        ('{"name": "\\u001b[2J"}', "channel and packages"),
+        ("[1]", "channel and packages"),
+    ):
+        store.client.put_object(Bucket=store.location.name, Key=key, Body=f'{{"channel": {channel}}}'.encode())
+        assert f" and {said}" in pakman("release", EXPECT, "--channel=stable")[2]
 
 
 def test_a_job_that_is_run_again_with_a_newer_pakman_changes_nothing(
@@ -279,10 +288,10 @@ def test_two_releases_at_once_are_one(store: Store, pakman: Pakman, tmp_path: Pa
 @pytest.mark.parametrize(
     ("place", "sentence"),
     [
-        ("/archives/", "with another channel: nothing was changed"),
+        ("/archives/", "with another channel (it joined stable): nothing was changed"),
         (
             "/channels/edge/SHA256SUMS",
-            "with another channel: another release was quicker, but its packages have joined",
+            "with another channel (it joined stable): another release was quicker, but its packages have joined",
         ),
     ],
 )
