@@ -55,6 +55,11 @@ def names(text: str) -> set[str]:
     return {found[1] for line in text.splitlines() if (found := _NAME_LINE.fullmatch(line))}
 
 
+def misspells_name(text: str) -> bool:
+    """Say whether a line of a text, of `lines`, names a key as `names` does not read it: `Keyname: x.rsa.pub`."""
+    return re.search(rf"^key[ _]?name\s*[:=]\s*{_NAME}$", text, re.IGNORECASE | re.MULTILINE) is not None
+
+
 def without_names(text: str) -> str:
     """Return a text, as it came, without the lines that name the key: all that may be secret in it."""
     return re.sub(rf"(?<!\S){NAME_FIELD}:\s*{_NAME}(?!\S)", " ", text, flags=re.IGNORECASE)

@@ -158,6 +158,11 @@ def _name(text: str, default: str, role: Role) -> str:
         raise SigningError(
             f"the {role} has more than one line {pem.NAME_FIELD}:, and a key has one name", hint="keep one of them"
         )
+    if not names and pem.misspells_name(text):
+        raise SigningError(
+            f"the {role} has a line with a key's name that does not begin with {pem.NAME_FIELD}:",
+            hint=f"write it as {pem.NAME_FIELD}: acme-shop-2.rsa.pub, or take the line away",
+        )
     name = next(iter(names), default)
     if names and not pem.is_key_name(name):
         raise SigningError(

@@ -117,6 +117,15 @@ def test_a_name_that_no_key_can_have_is_refused(name: str) -> None:
     assert "Key-Name: acme-shop-2.rsa.pub" in caught.value.hint
 
 
+def test_a_line_that_misspells_the_field_is_not_passed_over() -> None:
+    for misspelt in (f"Keyname: {OWN}\n", f"Key_Name: {OWN}\n", f"key name = {OWN}\n"):
+        with pytest.raises(
+            SigningError, match="has a line with a key's name that does not begin with Key-Name:"
+        ) as caught:
+            signing.load(misspelt + pem(), NAME)
+        assert OWN not in caught.value.message
+
+
 def test_a_key_has_one_name() -> None:
     with pytest.raises(SigningError, match="the signing key has more than one line Key-Name:"):
         signing.load(named(text=named("other.rsa.pub")), NAME)
