@@ -83,6 +83,13 @@ def must_be_built_from(repository: Repository, manifest: Manifest, file: Path) -
     )
 
 
+def must_be_whole(repository: Repository) -> None:
+    """Raise UsageError where a file is gone that a build has left."""
+    for file in (*(package.path for package in repository.packages), repository.index, repository.public_key):
+        if not file.is_file():
+            raise UsageError(f"{file} is missing", hint="run `pakman build` again, into an empty directory")
+
+
 def of_this_machine(repositories: tuple[Repository, ...], machine: str) -> Repository | None:
     """Return the repository whose packages run here; `machine` is the kernel's name of the architecture."""
     arch = names.ARCHITECTURES_ELSEWHERE.get(machine, machine)

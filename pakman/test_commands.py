@@ -71,6 +71,7 @@ def tested(
     """
     if reading.manifest is None:
         raise ValueError("the manifest is not valid")
+    test.must_be_whole(repository)
     stack = stack_commands.stack_of(args, env, repository.stack)
 
     def on_check(check: Check) -> None:

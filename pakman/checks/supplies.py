@@ -54,9 +54,6 @@ class Supplies:
 
 def found(place: Place, root: RunRoot, subject: Subject) -> Generator[Check, None, Supplies | None]:
     """Find what the package, and the manifest's own test, depend on; return None where that cannot be had."""
-    for file in (subject.repository.index, subject.repository.public_key):
-        if not file.is_file():
-            raise UsageError(f"{file} is missing", hint="build again into an empty directory")
     words, added = _words(subject), _added(subject)
     said: list[str] = []
     try:

@@ -546,10 +546,13 @@ def test_what_is_not_as_it_was_built_is_said(shop: Shop, tmp_path: Path) -> None
     status, said = shop.test()
     assert status == 2
     assert "APKINDEX.tar.gz is missing" in said
+    (tmp_path / "away").rename(built.index)
     built.packages[0].path.unlink()
     status, said = shop.test()
     assert status == 2
-    assert "cannot be read" in said
+    assert f"{built.packages[0].path.name} is missing" in said
+    assert "`pakman build` again" in said
+    assert ".apk file" not in said
 
 
 @pytest.mark.usefixtures("mirrored")
