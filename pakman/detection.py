@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from pakman import git, version
@@ -74,6 +75,19 @@ def commit(directory: Path, env: Mapping[str, str]) -> str | None:
     checkout = git.find(directory, env)
     found = checkout.commit("HEAD") if checkout is not None else None
     return found.sha if found is not None else _sha(env)
+
+
+def checked_out_instead(directory: Path, env: Mapping[str, str], built: str | None) -> str | None:
+    """Return the commit that is checked out where that is another than the one that was built.
+
+    None where the repository does not know that one: then it may be anybody's. Never raises.
+    """
+    with suppress(UsageError):
+        checkout = git.find(directory, env) if built is not None else None
+        head = checkout.commit("HEAD") if checkout is not None else None
+        if built is not None and checkout is not None and head is not None and head.sha != built:
+            return head.sha if checkout.commit(built) is not None else None
+    return None
 
 
 def uncommitted(directory: Path, env: Mapping[str, str]) -> tuple[str, ...]:

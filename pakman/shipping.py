@@ -39,6 +39,7 @@ def push(args: argparse.Namespace, env: Env) -> int:
         raise _no_key_to_keep()
     channel_commands.leave_out(args, env, progress, results)
     channel_commands.refuse_before_building(args, None)
+    _say_what_is_checked_out(args, env, repositories[0].commit, progress)
     publication, joined = _pushed(args, env, repositories, bucket_for(args, env, progress), progress, results)
     if args.format == "json":
         import json
@@ -48,6 +49,19 @@ def push(args: argparse.Namespace, env: Env) -> int:
     elif not args.dry_run:
         print("\n".join(outputs.how_to_install(repositories[0], publication, joined)))
     return 0
+
+
+def _say_what_is_checked_out(args: argparse.Namespace, env: Env, built: str | None, progress: Progress) -> None:
+    """Say where an earlier commit's packages are pushed: somebody may have forgotten to build."""
+    from pathlib import Path
+
+    from pakman import detection
+
+    head = detection.checked_out_instead(Path.cwd(), env, built)
+    if head is not None:
+        progress.notice(
+            f"{args.directory} was built from commit {built}, and {head} is checked out: `pakman build` builds that one"
+        )
 
 
 def run(args: argparse.Namespace, env: Env) -> int:

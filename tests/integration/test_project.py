@@ -15,6 +15,7 @@ import pytest
 from pakman import cli, commands, detection, project, version
 from pakman.errors import UsageError
 from tests.integration.conftest import AlpineRoot
+from tests.repositories import repository
 
 pytestmark = pytest.mark.git
 
@@ -377,6 +378,30 @@ def test_what_is_not_committed_is_told_before_the_build(
     assert "app/four.js, app/made, app/one.js and 2 more; commit" in said()
     work.git("config", "filter.lfs.clean", "git-lfs clean -- %f")
     assert "not committed" not in said()
+
+
+def test_a_push_of_an_earlier_commit_s_packages_is_told(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(work.path)
+    packages, server = tmp_path / "packages", "http://127.0.0.1:1"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
+
+    def said(built: str) -> str:
+        repository(packages, {"notes": b"1"}, commit=built)
+        # Refused before anything is asked: a channel's keys are looked at first.
+        assert (
+            cli.main(["push", str(packages), "--bucket=s3://bucket", f"--endpoint-url={server}", "--channel=edge"]) == 5
+        )
+        return capsys.readouterr().err
+
+    first, second = work.commit(), work.commit()
+    assert f"was built from commit {first}, and {second} is checked out" in said(first)
+    assert "is checked out" not in said(second)
+    assert "is checked out" not in said("0" * 40), "another project's"
+    shutil.rmtree(work.path / ".git" / "refs")
+    assert "is checked out" not in said(first), "git cannot read it, and nobody has to"
 
 
 def test_what_a_filter_has_made_is_not_taken_for_a_change(work: Work) -> None:
