@@ -21,8 +21,9 @@ $(VENV)/.ready: requirements-dev.lock pyproject.toml Makefile scripts/system-pac
 demo: setup
 	@$(BIN)/python -m tests.demo
 
+# One more than there are processors: a good deal of it is waiting for servers.
 test: setup
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

@@ -92,11 +92,6 @@ def key_name(owner: str, name: str) -> str:
     return result
 
 
-def files_in(directory: Path, owner: str, name: str) -> tuple[Path, ...]:
-    """Return where a repository's private keys lie in a directory, whenever `keygen` made them."""
-    return (directory / f"{owner}-{name}.rsa", *sorted(directory.glob(f"{owner}-{name}-*.rsa")))
-
-
 def is_one(name: str, content: bytes, keys: Collection[SigningKey] = ()) -> bool:
     """Say whether a file holds a private key that signs packages: one of `keys`, or one that `keygen` may have made.
 

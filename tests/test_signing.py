@@ -314,7 +314,7 @@ def test_a_key_that_follows_has_a_name_of_its_own_and_carries_it(tmp_path: Path)
         assert signing.read_public(trusted).holds(key.sign(DIGEST), "sha1", DIGEST)
         # Another parser than ours reads the file as it is.
         assert load_pem_private_key(secret.read_bytes(), password=None)
-    assert {path.name for path in signing.files_in(tmp_path, "acme", "shop")} == {
+    assert {path.name for path in signing.private_keys(tmp_path, "acme", "shop")} == {
         "acme-shop.rsa",
         *(secret.name for secret, _ in made),
     }
