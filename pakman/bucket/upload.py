@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from base64 import b64encode
 from collections.abc import Callable, Collection
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -149,10 +149,10 @@ def in_parts(
         return Sent(None, ())
     finally:
         if etag is None:
-            for future in futures:
-                future.cancel()
-            # A part that arrives after the end would be left behind.
-            wait(futures)
+            # A part that arrives after the end would be left behind. Not concurrent.futures.wait: for what an executor
+            # has cancelled itself, when it was shut down, that waits for ever.
+            for future in [each for each in futures if not each.cancel()]:
+                future.exception()
             _abort(client, bucket, key, upload_id)
 
 

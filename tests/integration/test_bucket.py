@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pakman.bucket import Bucket, Location, Patience, waiting
+from pakman.bucket import Bucket, Location, Patience, content, waiting
 from pakman.errors import BucketError
 from pakman.publish import Publication, publish
 from pakman.repository import Repository
@@ -586,6 +587,41 @@ def test_where_an_etag_is_no_md5_the_next_parts_carry_theirs(
     # The first one once more, and then the other two.
     assert sent == [False, True, True, True]
     assert whole(built, s3_server, location)
+
+
+def test_a_large_upload_ends_where_something_else_has_failed(
+    s3_server: S3Server, location: Location, built: Repository
+) -> None:
+    under_way, goes_on = threading.Event(), threading.Event()
+
+    def hold(request: Request) -> None:
+        if "partNumber=1&" in request.path:
+            under_way.set()
+            goes_on.wait(30)
+
+    large = next(each for each in built.packages if each.name == "large")
+    ended: list[BaseException] = []
+
+    def push(endpoint: str, parts: Executor) -> None:
+        held = content.read(large.path)
+        try:
+            with contextlib.closing(opened(s3_server, location, endpoint)) as bucket:
+                bucket.put_new(location.key("large"), held, content_type="a/b", cache_control="no-cache", parts=parts)
+        except CancelledError as error:
+            ended.append(error)
+
+    with proxy(s3_server.endpoint, before=hold) as endpoint, ThreadPoolExecutor(1) as parts:
+        thread = threading.Thread(target=push, args=(endpoint, parts), daemon=True)
+        thread.start()
+        assert under_way.wait(30)
+        # What the failure of another file, or Ctrl-C, comes to: the other parts do not begin any more.
+        parts.shutdown(wait=False, cancel_futures=True)
+        goes_on.set()
+        thread.join(30)
+        assert not thread.is_alive()
+    assert len(ended) == 1
+    client = s3_server.client()
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=location.name, Prefix=location.prefix)
 
 
 def test_a_part_that_is_lost_leaves_no_upload_behind(
