@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -294,6 +295,9 @@ def test_a_broken_package_is_status_8_and_names_the_line(
     shop.build()
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     status, said = shop.test()
+    if what == "a service that dies" and re.search("^passed .* web starts and is up", said, re.MULTILINE):
+        # OpenRC's own supervisor may miss the death of what dies at once, and says for up to a minute that it is up.
+        status, said = shop.test()
     assert status == 8, said
     _, line, column = at(text, place).split(":")
     print(said)
