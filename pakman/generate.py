@@ -49,7 +49,7 @@ def generate(
                 top=top,
                 exclude=manifest.build.exclude,
                 mtime=project.commit_time,
-                skip=(output, *signing.private_keys(source, project.owner, project.name), *skip),
+                skip=(output, *signing.may_be_keys(source, project.owner, project.name), *skip),
                 is_secret=lambda name, content: signing.is_one(name, content, keys),
                 on_skipped=on_skipped,
             )

@@ -5,7 +5,6 @@ The private key stays inside `SigningKey`: no text of it is in an exception, a r
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 import re
@@ -243,11 +242,16 @@ def rotate(directory: Path, owner: str, name: str) -> tuple[Path, Path]:
     return _write(directory, own, f"{pem.NAME_FIELD}: {own.name}\n")
 
 
+def may_be_keys(directory: Path, owner: str, name: str) -> tuple[Path, ...]:
+    """Return the places in a directory where a repository's private keys may lie, whatever is in these files."""
+    return (directory / f"{owner}-{name}.rsa", *sorted(directory.glob(f"{owner}-{name}-*.rsa")))
+
+
 def private_keys(directory: Path, owner: str, name: str) -> tuple[Path, ...]:
-    """Return the files in a directory that are called as a repository's private keys are, rotated or not; sorted."""
-    first, _ = _pair(directory, key_name(owner, name))
-    rotated = directory.glob(f"{glob.escape(first.stem)}-{'[0-9a-f]' * 8}.rsa")
-    return tuple(sorted(each for each in (first, *rotated) if each.is_file()))
+    """Return those of `may_be_keys` that are called exactly as `keygen` calls them, rotated or not; sorted."""
+    exactly = re.compile(rf"{re.escape(f'{owner}-{name}')}(-[0-9a-f]{{8}})?\.rsa")
+    places = may_be_keys(directory, owner, name)
+    return tuple(sorted(each for each in places if exactly.fullmatch(each.name) and each.is_file()))
 
 
 def _pair(directory: Path, name: str) -> tuple[Path, Path]:

@@ -160,7 +160,14 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 def test_a_signing_key_among_the_sources_is_not_seen(builds: Builds, tmp_path: Path) -> None:
-    for name in ("acme-Shop.rsa", "acme-Shop-5f3a9c01.rsa", "acme-shop.rsa", "other.pem", "kept.pem"):
+    for name in (
+        "acme-Shop.rsa",
+        "acme-Shop-5f3a9c01.rsa",
+        "acme-Shop-old.rsa",
+        "acme-shop.rsa",
+        "other.pem",
+        "kept.pem",
+    ):
         (builds.source / name).write_text("private")
     # The key itself, under a name that says nothing, and one of another project's.
     (builds.source / "app/deploy.txt").write_bytes(pem(builds.key))
