@@ -7,16 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pakman import signing
+from pakman import pem, signing
 from pakman.errors import SigningError
 
 if TYPE_CHECKING:
     from pakman.progress import Progress
 
 Env = Mapping[str, str]
-
-_MOST_OF_A_KEY = 64 << 10
-"""Bytes; a key of 16384 bits has 13 KB."""
 
 
 def is_given(args: argparse.Namespace, env: Env) -> bool:
@@ -84,7 +81,7 @@ def _given(args: argparse.Namespace, env: Env, default_name: str, role: signing.
         return signing.load(text, default_name, role) if text else None
     try:
         with file.open("rb") as stream:
-            text = stream.read(_MOST_OF_A_KEY).decode()
+            text = stream.read(pem.MOST_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise SigningError(
             f"the {role} {file} cannot be read: {_reason(error)}",

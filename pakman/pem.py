@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 
 NAME_FIELD = "Key-Name"
+MOST_BYTES = 64 << 10
+"""Of a key's file; a key of 16384 bits has 13 KB."""
 MOST_OF_A_NAME = 200
 """Characters."""
 

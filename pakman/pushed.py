@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pakman import archive, repository, signing
+from pakman import archive, pem, repository, signing
 from pakman.apk.index import MAX_FILE, Stanza, read_index
 from pakman.apk.package import Package
 from pakman.apk.read import data_is_true, read_control
@@ -24,8 +24,6 @@ from pakman.signing import PublicKey
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what has just arrived (`<arch>/<file>`), and the bytes that have arrived so far and will in all."""
-
-_MOST_OF_A_KEY = 64 << 10
 _AGAIN = "remove what is there of this commit and push it again"
 
 
@@ -77,7 +75,7 @@ def fetch(
         for each in found:
             _refuse_another(each, commit)
             for file in each.public_keys:
-                _fetch(bucket, bucket.location.key("keys", file.name), file, _MOST_OF_A_KEY)
+                _fetch(bucket, bucket.location.key("keys", file.name), file, pem.MOST_BYTES)
         _fetch_packages(bucket, folder, names, found, on_progress)
     return Pushed(found, tuple(sorted(there - set(expected))))
 

@@ -23,7 +23,6 @@ MIN_BITS = 2048
 _THROWAWAY_BITS = 2048
 _KEYGEN_BITS = 4096
 """What abuild-keygen makes."""
-_MAX_FILE = 64 << 10
 
 Role = Literal["signing key", "previous signing key"]
 ROLES: tuple[Role, Role] = ("signing key", "previous signing key")
@@ -192,7 +191,7 @@ def read_public(path: Path) -> PublicKey:
     """Return the public key in a file. Raises SigningError where it cannot be read or is none."""
     try:
         with path.open("rb") as file:
-            content = file.read(_MAX_FILE)
+            content = file.read(pem.MOST_BYTES)
     except OSError as error:
         raise SigningError(
             f"the public key {path} cannot be read: {error.strerror or error}",

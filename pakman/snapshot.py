@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from pakman import pem
 from pakman.errors import BuildError
 from pakman.recipe import NEVER_SHIPPED
 
 _PIECE = 1 << 20
-_MOST_OF_A_KEY = 64 << 10
-"""Bytes; a key of 16384 bits has 13 KB."""
 _PRIVATE = b"PRIVATE KEY-----"
 
 
@@ -198,7 +197,7 @@ def _file(path: Path, name: str, mtime: int, walk: _Walk) -> Iterator[bytes]:
         mode = 0o755 if before.st_mode & stat.S_IXUSR else 0o644
         left = before.st_size
         piece = _read(file, min(left, _PIECE), path) if left else b""
-        if left <= _MOST_OF_A_KEY and _PRIVATE in piece and walk.is_secret(path.name, piece):
+        if left <= pem.MOST_BYTES and _PRIVATE in piece and walk.is_secret(path.name, piece):
             walk.on_skipped(
                 f"{path.relative_to(walk.source)} is a private key that signs packages, and stays out of the build"
             )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from pakman import signing
+from pakman import pem, signing
 from pakman.bucket import Bucket, Stored
 from pakman.channels import FOR_EVER, NAME, Channel
 from pakman.errors import BucketError, SigningError
@@ -20,7 +20,6 @@ LATEST = "latest"
 _PACKAGE = re.compile(r"([a-z0-9_]+)/[A-Za-z0-9._~+-]+\.apk")
 UNNAMED = "signing-key.rsa.pub"
 """What a signing key is called that carries no name, until the bucket says what it is."""
-_MOST_OF_A_KEY = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ def published_keys(bucket: Bucket) -> tuple[PublicKey, ...]:
         raise no_listing(bucket)
     found = []
     for key in sorted(stored):
-        held = bucket.read(key, _MOST_OF_A_KEY) if stored[key].size <= _MOST_OF_A_KEY else None
+        held = bucket.read(key, pem.MOST_BYTES) if stored[key].size <= pem.MOST_BYTES else None
         with suppress(SigningError):
             if held is not None:
                 found.append(signing.load_public(held.body.decode("ascii", "replace"), key.removeprefix(folder)))
@@ -120,7 +119,7 @@ def _publish(bucket: Bucket, key: SigningKey) -> None:
     stored = bucket.swap(
         place, key.public_pem, over=None, content_type="text/plain; charset=utf-8", cache_control=FOR_EVER
     )
-    held = None if stored is not None else bucket.read(place, _MOST_OF_A_KEY)
+    held = None if stored is not None else bucket.read(place, pem.MOST_BYTES)
     if held is not None and held.body != key.public_pem:
         raise SigningError(
             f"{place} in {bucket.location} is another key: nothing was overwritten",
