@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+_LONGEST = 500
+"""Characters."""
+
 
 class PakmanError(Exception):
     """A failure that the user can do something about: one sentence, a hint, an exit code."""
@@ -60,3 +63,10 @@ class PackageTestError(PakmanError):
     """A package did not install, run, upgrade or go away as it should."""
 
     exit_code = 8
+
+
+def one_line(said: object) -> str:
+    """Return what somebody else has said as part of a sentence: not long, with nothing in it that a terminal obeys."""
+    line = " ".join(str(said)[: 4 * _LONGEST].split())
+    short = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
+    return "".join(character if character.isprintable() else "?" for character in short)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pakman.errors import one_line
 from pakman.problems import Problem
 from pakman.validation.yaml_tree import Node, path_parts, path_text
 
@@ -14,8 +15,7 @@ _MOST = 50
 """Refusals that are read; a few say what is wrong."""
 
 _DEEPEST = 20
-_LONGEST = 300
-"""Characters of a place, and of a message; a place has its parts' lengths bounded, too."""
+"""Keys and numbers of a place."""
 
 _ENVELOPES = {"configuration", "payload", "deployment", "data", "attributes"}
 """What the service may begin a place with: what stands around the manifest's keys in the request."""
@@ -34,7 +34,7 @@ class Refusal:
     @property
     def place(self) -> str:
         """The path as messages have it."""
-        return _line(path_text(list(self.path[:_DEEPEST])))
+        return one_line(path_text(list(self.path[:_DEEPEST])))
 
 
 def read(content: Any) -> tuple[Refusal, ...]:
@@ -52,7 +52,7 @@ def read(content: Any) -> tuple[Refusal, ...]:
         found = next((content[key] for key in ("error", "detail", "message") if key in content), None)
     refusals: list[Refusal] = []
     for path, message in _walk(found, (), 0):
-        refusals.append(Refusal(_inside(path), _line(message)))
+        refusals.append(Refusal(_inside(path), one_line(message)))
         if len(refusals) == _MOST:
             break
     return tuple(dict.fromkeys(refusals))
@@ -108,13 +108,6 @@ def _said_place(found: dict[str, Any]) -> tuple[str | int, ...] | None:
     places += [found.get(key) for key in ("path", "pointer", "field")]
     text = next((place for place in places if isinstance(place, str)), None)
     return None if text is None else path_parts(text)
-
-
-def _line(text: str) -> str:
-    """Return what somebody else has written as one line, not long, with nothing in it that a terminal obeys."""
-    line = " ".join(text[: 4 * _LONGEST].split())
-    short = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
-    return "".join(character if character.isprintable() else "?" for character in short)
 
 
 def _inside(path: tuple[str | int, ...]) -> tuple[str | int, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pakman.bucket.connection import Access
 from pakman.bucket.waiting import unsent
-from pakman.errors import BucketError
+from pakman.errors import BucketError, one_line
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -135,13 +135,7 @@ def failure(access: Access, key: str, sentence: tuple[str, str]) -> BucketError:
 
 def code(error: ClientError) -> str:
     """Return S3's code for what it refused; where the answer has no body, as on HEAD, the HTTP status as text."""
-    return _plain(error.response.get("Error", {}).get("Code") or status(error))
-
-
-def _plain(said: object) -> str:
-    """Return what a server says as a part of one line, not long, with nothing in it that a terminal obeys."""
-    line = " ".join(str(said)[:2000].split())[:500]
-    return "".join(character if character.isprintable() else "?" for character in line)
+    return one_line(error.response.get("Error", {}).get("Code") or status(error))
 
 
 def status(error: ClientError) -> int:
@@ -152,7 +146,7 @@ def status(error: ClientError) -> int:
 def _refused(access: Access, key: str, error: ClientError) -> BucketError:
     said = code(error)
     if error.operation_name.startswith("Assume"):
-        words = _plain(error.response.get("Error", {}).get("Message", said))
+        words = one_line(error.response.get("Error", {}).get("Message", said))
         return failure(access, "", (f"the role cannot be taken: {words}", _ROLE))
     known = said if said in _SENTENCES else _OTHER_CODES.get(said)
     if said == "500" and not key:
@@ -172,7 +166,7 @@ def _refused(access: Access, key: str, error: ClientError) -> BucketError:
     if known == "AccessDenied":
         hint = _RIGHTS.get(error.operation_name, hint)
     if known == "PermanentRedirect" and region:
-        hint = f"give the bucket's region: --region {_plain(region)}"
+        hint = f"give the bucket's region: --region {one_line(region)}"
     if known in ("PermanentRedirect", "ServerError", "SlowDown"):
         sentence = f"{sentence} ({said})"
     return failure(access, key, (sentence, hint))
@@ -222,13 +216,13 @@ def _failed(access: Access, key: str, error: Exception) -> BucketError:
         if isinstance(error, kind):
             return failure(access, key, sentence)
     # A profile that is not there, a role that cannot be taken: botocore's words name files and profiles, not secrets.
-    text = _plain(error)
+    text = one_line(error)
     return failure(access, key, (f"boto3 cannot use what it was given: {text}", "look at AWS_PROFILE and ~/.aws"))
 
 
 def _without_tls(access: Access, error: Exception) -> tuple[str, str]:
     """Return what is said where TLS does not come about; OpenSSL's names of its errors are in the cause's words."""
-    words = _plain(getattr(error, "kwargs", {}).get("error"))
+    words = one_line(getattr(error, "kwargs", {}).get("error"))
     if "WRONG_VERSION_NUMBER" in words and access.endpoint is not None:
         return ("it speaks no TLS", f"write http://{access.endpoint.partition('://')[2]}")
     if "CERTIFICATE_VERIFY_FAILED" in words:
