@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 import ssl
@@ -13,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from pakman.bucket import sigv4
 from pakman.bucket.waiting import Patience
 
 ELSEWHERE = (301, 307, 400)
@@ -40,13 +42,14 @@ class Lane:
         patience: Patience,
         on_wait: Callable[[str], None],
     ) -> None:
-        from botocore.config import Config
         from botocore.httpsession import get_cert_path
 
         parts = urlsplit(base_url)
-        self._server = f"{parts.scheme}://{parts.netloc}"
         self._path = parts.path
         self._host, self._port = parts.hostname or "", parts.port
+        self._host_header = f"[{self._host}]" if ":" in self._host else self._host
+        if parts.port not in (None, {"http": 80, "https": 443}[parts.scheme]):
+            self._host_header += f":{parts.port}"
         self._region = region
         """Changes where a server says that it has another one."""
         self._credentials = credentials
@@ -56,7 +59,6 @@ class Lane:
         self._tls = None
         if parts.scheme == "https":
             self._tls = ssl.create_default_context(cafile=ca_bundle or get_cert_path(verify=True))
-        self._signing = {sign: Config(s3={"payload_signing_enabled": sign}) for sign in (True, False)}
         self._idle: SimpleQueue[HTTPConnection] = SimpleQueue()
 
     def put(
@@ -74,23 +76,29 @@ class Lane:
         A body that is not signed (signing is a SHA-256 of it) is guarded by a Content-MD5 among the headers, which are
         signed, or by whoever compares the ETag. `on_sent` is called with the number of bytes that have left.
         """
-        from botocore.auth import S3SigV4Auth
-        from botocore.awsrequest import AWSRequest
         from botocore.exceptions import BotoCoreError
 
-        path = f"{self._path}/{quote(key, safe='/~')}{query}"
-        request = AWSRequest("PUT", self._server + path, headers=dict(headers), data=body)
-        request.context["client_config"] = self._signing[sign_body]
+        path = f"{self._path}/{quote(key, safe='/~')}"
         connection = self._connection()
         silence = f"no connection within {self._patience.connect:g} seconds"
         try:
-            S3SigV4Auth(self._credentials.get_frozen_credentials(), "s3", self._region).add_auth(request)
+            signed = sigv4.signed(
+                "PUT",
+                path,
+                query,
+                {**headers, "Host": self._host_header},
+                hashlib.sha256(body).hexdigest() if sign_body else sigv4.UNSIGNED,
+                credentials=self._credentials.get_frozen_credentials(),
+                region=self._region,
+                moment=time.gmtime(),
+            )
             if connection.sock is None:
                 connection.connect()
             silence = f"no answer within {self._patience.read:g} seconds"
             connection.sock.settimeout(self._patience.read)
+            target = f"{path}?{query}" if query else path
             length = {"Content-Length": str(len(body))}
-            connection.request("PUT", path, _slices(body, on_sent), {**dict(request.headers.items()), **length})
+            connection.request("PUT", target, _slices(body, on_sent), {**signed, **length})
             answer = connection.getresponse()
             said = answer.read()
         except TimeoutError:

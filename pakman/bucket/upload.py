@@ -205,7 +205,7 @@ def _put_part(
     encoded = b64encode(digest).decode()
     etag = None
     if connection.lane is not None:
-        query = f"?partNumber={number + 1}&uploadId={quote(upload_id, safe='')}"
+        query = f"partNumber={number + 1}&uploadId={quote(upload_id, safe='')}"
         # A server that has been given an MD5 may compute it twice, and what it answers shows as well what has arrived.
         guard = {} if connection.answers_md5 else {"Content-MD5": encoded}
         etag = connection.lane.put(key, body, guard, query=query, sign_body=False, on_sent=meter.add)
