@@ -101,11 +101,13 @@ def publish(
     folder = ("deployments", first.owner, first.slug, commit)
     path = bucket.location.key(*folder)
     objects = _objects(repositories, bucket.location, folder)
-    with closing(bucket), workers(bucket.concurrency) as (files, parts):
+    # One thread reads files: enough to be ahead of a line, and no crowd before the one that imports boto3.
+    with closing(bucket), workers(bucket.concurrency) as (files, parts), workers(1) as (checks, _):
         contents = {item: _content(item) for item in objects}
-        checks = [files.submit(_check_content, item, contents[item]) for item in objects]
+        by_size = sorted(objects, key=lambda item: -contents[item].size)
+        checked = [checks.submit(_check_content, item, contents[item]) for item in by_size]
         # The parts of large packages go ahead of it: there is no object before they are put together.
-        all_checked = files.submit(lambda: [check.result() for check in checks])
+        all_checked = files.submit(lambda: [each.result() for each in checked])
         refuse = partial(_refuse, bucket, on_notice)
         missing = _missing(bucket, contents, _found(bucket, path, objects), files, refuse)
         if dry_run:
