@@ -24,7 +24,7 @@ from tests.servers import S3Server, running_s3_server
 LIMIT = 1.2
 """Of s5cmd's time; of aws's it is 1."""
 LIMIT_MEMORY = 1.1
-ROUNDS = 7
+ROUNDS = 9
 SMALL, SMALL_SIZE = 1000, 20_000
 LARGE_SIZE = 512 << 20
 HUGE_SIZE = 5 << 30
