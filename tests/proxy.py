@@ -8,10 +8,12 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def proxy(
         server.server_close()
         thread.join()
         server.wait_for_the_last()
+        server.disconnect()
 
 
 class _Server(ThreadingHTTPServer):
@@ -97,9 +100,21 @@ class _Server(ThreadingHTTPServer):
         self.ends = threading.Event()
         self._lock = threading.Condition()
         self._count = self._asking = 0
+        self._connections: WeakSet[socket.socket] = WeakSet()
 
     def handle_error(self, *_: object) -> None:
         """A client that goes away is what some tests are about."""
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self._connections.add(connection)
+        return connection, address
+
+    def disconnect(self) -> None:
+        """Let go of clients that would like to ask more: each has a thread here, and what that has in memory."""
+        for connection in list(self._connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def number(self) -> int:
         with self._lock:
