@@ -12,14 +12,15 @@ import tempfile
 import uuid
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from pakman import scratch as directories
 from pakman.bucket import Bucket, Content, Location, Stored, content
+from pakman.bucket.pool import Counter, workers
 from pakman.errors import BucketError, DeploymentError
 from pakman.names import ARCHITECTURES
 from pakman.repository import INDEX_FILE
@@ -58,6 +59,8 @@ class Archive:
     content: Content
 
 
+OnProgress = Callable[[str, int, int], None]
+"""Called with what has just arrived, and the bytes that have arrived so far and will in all."""
 Fetch = Callable[[Entry, IO[bytes]], object]
 """Writes an entry to a file; raises BucketError."""
 
@@ -100,56 +103,50 @@ def entries(bucket: Bucket, folder: str, architectures: Collection[str]) -> tupl
     )
 
 
-def ship(
-    bucket: Bucket, wanted: tuple[Entry, ...], *, on_progress: Callable[[str, int, int], None] = lambda *_: None
-) -> str:
+def ship(bucket: Bucket, wanted: tuple[Entry, ...], *, on_progress: OnProgress = lambda *_: None) -> str:
     """Store the archive of these entries, unless it is there already; return its key.
 
-    `on_progress` is told an entry, and the bytes so far and in all. Raises BucketError.
+    `on_progress` is told an entry, then the archive, and the bytes so far and in all of either. Raises BucketError.
     """
+    fetched = Counter(sum(entry.stored.size for entry in wanted), on_progress)
 
     def fetch(entry: Entry, stream: IO[bytes]) -> None:
-        bucket.download(entry.key, stream, entry.stored.size)
+        bucket.download(entry.key, stream, entry.stored.size, partial(fetched.add, entry.name))
 
     with scratch() as folder:
-        made = made_of(bucket.location, wanted, folder, fetch, on_progress=on_progress)
-        store(bucket, made)
+        made = made_of(bucket.location, wanted, folder, fetch)
+        store(bucket, made, on_progress=on_progress)
         return made.key
 
 
-def made_of(
-    location: Location,
-    wanted: tuple[Entry, ...],
-    folder: Path,
-    fetch: Fetch,
-    *,
-    on_progress: Callable[[str, int, int], None] = lambda *_: None,
-) -> Archive:
+def made_of(location: Location, wanted: tuple[Entry, ...], folder: Path, fetch: Fetch) -> Archive:
     """Write the archive of these entries into a folder.
 
     Its name is made of its bytes, and these of nothing but the entries: a run after one that was killed finds what that
     one stored, and no other archive ever takes its place. Raises DeploymentError where there is no room for it.
     """
     file = folder / FILE
-    _write(wanted, file, fetch, on_progress)
+    _write(wanted, file, fetch)
     found = content.read(file)
     name = str(uuid.uuid5(uuid.NAMESPACE_URL, f"urn:sha256:{found.sha256}"))
     return Archive(location.key("archives", name, FILE), found)
 
 
-def store(bucket: Bucket, archive: Archive) -> bool:
+def store(bucket: Bucket, archive: Archive, *, on_progress: OnProgress = lambda *_: None) -> bool:
     """Store an archive unless it is there already; return whether it is new. Raises BucketError."""
     key, found = archive.key, archive.content
     there = bucket.head(key)
     outcome = "same"
     if there is None or not bucket.holds(key, found, there):
-        with ThreadPoolExecutor(4) as parts:
+        sent = Counter(found.size, on_progress)
+        with workers(bucket.concurrency) as (_, parts):
             outcome = bucket.put_new(
                 key,
                 found,
                 content_type="application/zip",
                 cache_control="public, max-age=31536000, immutable",
                 parts=parts,
+                on_bytes=partial(sent.add, FILE),
             )
     if outcome == "different":
         raise BucketError(
@@ -176,8 +173,7 @@ def scratch() -> Iterator[Path]:
         made.remove()
 
 
-def _write(wanted: tuple[Entry, ...], file: Path, fetch: Fetch, on_progress: Callable[[str, int, int], None]) -> None:
-    done, total = 0, sum(entry.stored.size for entry in wanted)
+def _write(wanted: tuple[Entry, ...], file: Path, fetch: Fetch) -> None:
     with room(), zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for entry in wanted:
             label = zipfile.ZipInfo(entry.name, _EARLIEST)
@@ -188,8 +184,6 @@ def _write(wanted: tuple[Entry, ...], file: Path, fetch: Fetch, on_progress: Cal
                 fetch(entry, stream)
             if label.file_size != entry.stored.size:
                 raise BucketError(f"{entry.key} has changed meanwhile", hint="run this again")
-            done += entry.stored.size
-            on_progress(entry.name, done, total)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pakman import archive, pem, repository, signing
@@ -167,8 +168,7 @@ def _fetch_packages(
             raise UsageError(f"{package.path} is missing, though its index names it")
         if stored.size == package.size:
             with package.path.open("xb") as file:
-                bucket.download(f"{folder}/{title}", file, package.size)
-            counter.add(title, package.size)
+                bucket.download(f"{folder}/{title}", file, package.size, partial(counter.add, title))
         if stored.size != package.size or content.read(package.path).sha256 != package.sha256:
             raise UsageError(f"{package.path} has another size or SHA-256 than {MANIFEST_FILE} says")
         _check(package, stanza, keys)

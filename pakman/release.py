@@ -82,7 +82,7 @@ def release(
         new = {key for key in (made.key, path) if bucket.head(key) is None}
         joined = None if channel is None else adding.plan(channel, wanted)
     else:
-        new = {made.key} if archive.store(bucket, made) else set()
+        new = {made.key} if archive.store(bucket, made, on_progress=on_progress) else set()
         if channel is None:
             joined = None
         else:

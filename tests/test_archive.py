@@ -37,7 +37,7 @@ def entry(name: str, size: int) -> archive.Entry:
 def written(folder: Path, *entries: archive.Entry, bucket: Bucket | None = None) -> Path:
     file = folder / archive.FILE
     zeros = bucket or Zeros()
-    archive._write(entries, file, lambda each, stream: zeros.download(each.key, stream, each.stored.size), print)
+    archive._write(entries, file, lambda each, stream: zeros.download(each.key, stream, each.stored.size))
     return file
 
 

@@ -234,7 +234,8 @@ class Bucket:
     def download(
         self, key: str, file: IO[bytes], most: int, on_bytes: Callable[[int], None] = lambda _count: None
     ) -> None:
-        """Write an object of at most `most` bytes to a file; `on_bytes` is told how many have just arrived."""
+        """Write an object of at most `most` bytes to a file; `on_bytes` is told how many have just arrived, first 0."""
+        on_bytes(0)
         with failures.told(self._access, key):
             left = most
             for block in self._blocks(key):
@@ -369,9 +370,10 @@ class Bucket:
         """Store an object that is not there yet, and verify that it arrived; never replaces one.
 
         A large file goes up in parts, in `parts`, whose threads may call `on_bytes` with the number of bytes that have
-        arrived; before they become an object, `before_it_shows` may still raise. Where another push was quicker, its
-        object is compared.
+        arrived, first 0; before they become an object, `before_it_shows` may still raise. Where another push was
+        quicker, its object is compared.
         """
+        on_bytes(0)
         connection, labels = self._connection(), Labels(content_type, cache_control, content.sha256)
         with failures.told(self._access, key):
             if content.parts == 1:

@@ -22,7 +22,7 @@ from typing import Any
 import boto3
 import pytest
 
-from pakman import arguments, cli, progress, shipping
+from pakman import archive, arguments, cli, progress, pushed, shipping
 from pakman.bucket import Bucket, Location, Patience, upload
 from pakman.channels import Channel, adding
 from pakman.errors import BucketError
@@ -32,7 +32,7 @@ from pakman.repository import Repository
 from tests.openid import ROLE, OpenIdProvider
 from tests.packages import key
 from tests.proxy import Answer, Request, proxy, s3_error
-from tests.repositories import repository, signed_repository
+from tests.repositories import COMMIT, repository, signed_repository
 from tests.servers import DOMAIN, S3Server
 
 pytestmark = pytest.mark.s3
@@ -500,12 +500,24 @@ def test_no_more_files_travel_at_the_same_time_than_was_said(
     assert crowd.all == 12 + 2 + 3
 
 
+def test_no_more_of_an_archive_travels_at_the_same_time_than_was_said(
+    s3_server: S3Server, location: Location, tmp_path: Path
+) -> None:
+    publish((built(tmp_path, small=0, large=2 * LARGE),), asked_for(location, s3_server.env))
+    crowd = Crowd()
+    with proxy(s3_server.endpoint, before=crowd.before, after=crowd.after) as endpoint:
+        bucket = asked_for(location, s3_server.env, f"--endpoint-url={endpoint}", "--concurrency=1")
+        with contextlib.closing(bucket):
+            archive.ship(bucket, archive.entries(bucket, location.key("deployments", "acme", "notes", COMMIT), ()))
+    assert (crowd.most, crowd.all) == (1, 3)
+
+
 # What one sees of it
 
 
 @contextlib.contextmanager
 def slow_line(endpoint: str, rate: int) -> Iterator[str]:
-    """Yield the address of a relay to a server that passes on so many bytes a second, on each connection."""
+    """Yield the address of a relay that passes on so many bytes a second in either direction, on each connection."""
     ends: list[socket.socket] = []
     threads: list[threading.Thread] = []
 
@@ -526,7 +538,7 @@ def slow_line(endpoint: str, rate: int) -> Iterator[str]:
                 theirs = socket.create_connection(("127.0.0.1", int(endpoint.rpartition(":")[2])))
                 ends.extend((ours, theirs))
                 start(pass_on, ours, theirs, rate)
-                start(pass_on, theirs, ours, 1 << 30)
+                start(pass_on, theirs, ours, rate)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         # What waits on the line is no progress.
@@ -544,14 +556,19 @@ def slow_line(endpoint: str, rate: int) -> Iterator[str]:
                 end.close()
 
 
+def quick(monkeypatch: pytest.MonkeyPatch) -> tuple[io.StringIO, Progress]:
+    """Return what is said in a job, whose seconds are twenty times as fast as they are."""
+    monkeypatch.setattr(upload, "_SECONDS", upload._SECONDS / 20)
+    monkeypatch.setattr(progress, "_LOOK_AGAIN", progress._LOOK_AGAIN / 20)
+    out = io.StringIO()
+    return out, Progress(out, "github", lambda: time.monotonic() * 20)
+
+
 def test_on_a_slow_line_there_is_a_line_every_ten_seconds(
     s3_server: S3Server, location: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Twenty times as fast as it is: a file of one PUT takes 2 seconds here, 40 there.
-    monkeypatch.setattr(upload, "_SECONDS", upload._SECONDS / 20)
-    out = io.StringIO()
-    monkeypatch.setattr(progress, "_LOOK_AGAIN", progress._LOOK_AGAIN / 20)
-    told = Progress(out, "github", lambda: time.monotonic() * 20)
+    # A file of one PUT takes 2 seconds here, 40 there.
+    out, told = quick(monkeypatch)
     with slow_line(s3_server.endpoint, rate=2 << 20) as endpoint:
         bucket = asked_for(location, s3_server.env, f"--endpoint-url={endpoint}")
         packages = built(tmp_path, small=0, large=4 << 20)
@@ -568,6 +585,41 @@ def test_on_a_slow_line_there_is_a_line_every_ten_seconds(
     assert numbers == sorted(numbers)
     assert len(set(numbers)) >= 2
     assert is_whole(packages, s3_server, location)
+
+
+def test_while_the_first_file_is_not_answered_there_is_a_line_every_ten_seconds(
+    s3_server: S3Server, location: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, told = quick(monkeypatch)
+
+    def wait(request: Request, body: bytes) -> bytes:
+        time.sleep(1.3 if ".apk" in request.path and request.method == "PUT" else 0)
+        return body
+
+    with proxy(s3_server.endpoint, between=wait) as endpoint, told.phase("Push"):
+        publish((built(tmp_path, small=1, large=0),), asked_for(location, s3_server.env, f"--endpoint-url={endpoint}"),
+                on_progress=told.bar)  # fmt: skip
+    assert len(re.findall(r"^x86_64/notes0-1.0.0-r0.apk: 0 B of .* \(0%\)$", out.getvalue(), re.MULTILINE)) >= 2
+
+
+def test_what_a_release_fetches_and_archives_on_a_slow_line_is_told_of(
+    s3_server: S3Server, location: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = signed_repository(tmp_path / "built", sizes={"notes": 3 << 20})
+    publish((made,), asked_for(location, s3_server.env))
+    out, told = quick(monkeypatch)
+    with slow_line(s3_server.endpoint, rate=2 << 20) as endpoint:
+        bucket = asked_for(location, s3_server.env, f"--endpoint-url={endpoint}")
+        commit = pushed.Commit("acme", "notes", COMMIT)
+        with told.phase("Fetch"):
+            pushed.fetch(bucket, commit, ["x86_64"], tmp_path / "fetched", on_progress=told.bar)
+        with told.phase("Archive"), contextlib.closing(bucket):
+            archive.ship(bucket, archive.entries(bucket, commit.folder(bucket), ()), on_progress=told.bar)
+    # Of each of the three, 30 seconds.
+    fetched, shipped = (said.splitlines() for said in out.getvalue().split("::endgroup::")[:2])
+    for lines, file in ((fetched, "x86_64/notes-1.0.0-r0.apk"), (shipped, "x86_64/notes-1.0.0-r0.apk"),
+                        (shipped, "packages.zip")):  # fmt: skip
+        assert len([line for line in lines if re.fullmatch(rf"{file}: .* of 3\.0 MiB \(\d+%\)", line)]) >= 2, lines
 
 
 def test_a_terminal_sees_a_bar(s3_server: S3Server, location: Location, tmp_path: Path) -> None:

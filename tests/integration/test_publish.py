@@ -140,7 +140,7 @@ def test_packages_come_first_and_indexes_last(store: Store, tmp_path: Path) -> N
         repository(tmp_path, some_packages(5), arch=arch)
     arrived: list[tuple[str, int, int]] = []
     publish(read(tmp_path), store.bucket, on_progress=lambda *what: arrived.append(what))
-    titles = [title for title, _, _ in arrived]
+    titles = list(dict.fromkeys(title for title, _, _ in arrived))
     assert all(title.endswith(".apk") for title in titles[:10])
     assert titles[10] == "acme-notes.rsa.pub"
     assert sorted(titles[11:13]) == ["aarch64/packages.json", "x86_64/packages.json"]
@@ -168,7 +168,7 @@ def test_a_large_package_goes_in_parts(store: Store, tmp_path: Path, monkeypatch
     assert head["ETag"].endswith('-3"')
     assert head["CacheControl"].endswith("immutable")
     assert head["Metadata"] == {"sha256": built.packages[0].sha256}
-    assert len(steps) == 6
+    assert len(set(steps) - {0}) == 6
     assert store.uploads() == []
 
 
@@ -372,9 +372,13 @@ from pakman.repository import read
 
 upload._SECONDS = 1e9  # a step is a part, however slow this machine is
 
+seen = {0}
+
 def arrived(title, done, total):
-    print(title, flush=True)
-    sys.stdin.readline()
+    if done not in seen:  # else it only begins
+        seen.add(done)
+        print(title, flush=True)
+        sys.stdin.readline()
 
 publish(read(Path(sys.argv[1])), Bucket(Location(*sys.argv[2:]), env=dict(os.environ)), on_progress=arrived)
 """
@@ -517,15 +521,15 @@ def test_a_file_that_changes_during_the_push_is_never_published(store: Store, tm
 @pytest.fixture
 def interrupting() -> Iterator[Callable[..., None]]:
     """A listener that is tired of it all after two parts."""
-    seen: list[str] = []
+    seen: set[int] = set()
 
-    def listen(title: str, _done: int, _total: int) -> None:
-        seen.append(title)
-        if len(seen) == 2:
+    def listen(_title: str, done: int, _total: int) -> None:
+        seen.add(done)
+        if len(seen - {0}) == 2:
             raise KeyboardInterrupt
 
     yield listen
-    assert len(seen) >= 2
+    assert len(seen) >= 3
 
 
 def test_an_interrupted_push_leaves_no_upload_behind(
