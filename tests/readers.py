@@ -31,6 +31,7 @@ class Reader:
         self._key = key_called(KEY).public_key()
         self._indexes: dict[str, Index] = {}
         self._packages: set[tuple[str, str]] = set()
+        self._looking = threading.Lock()
 
     def listed(self) -> dict[str, tuple[str, int]]:
         """Return the ETag and the size of every object."""
@@ -47,6 +48,10 @@ class Reader:
 
     def look(self) -> dict[str, tuple[str, ...]]:
         """Return the files that each index names, by its key; raise AssertionError for one that is not there."""
+        with self._looking:
+            return self._look()
+
+    def _look(self) -> dict[str, tuple[str, ...]]:
         indexes = {key: self._index(key, etag) for key, (etag, _) in self.listed().items() if key.endswith(INDEX)}
         there = self.listed()
         named: dict[str, tuple[str, ...]] = {}
@@ -89,14 +94,14 @@ class Reader:
         return self.store.client.get_object(Bucket=self.store.location.name, Key=key)
 
     @contextmanager
-    def polling(self) -> Iterator[None]:
+    def polling(self, pause: float = 0.01) -> Iterator[None]:
         """Look again and again, in another thread, until the block ends; raise what went wrong then."""
         ends = threading.Event()
         wrong: list[BaseException] = []
 
         def poll() -> None:
             try:
-                while not ends.wait(0.01):
+                while not ends.wait(pause):
                     self.look()
             except BaseException as error:
                 wrong.append(error)

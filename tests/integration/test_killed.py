@@ -77,14 +77,13 @@ def test_a_run_that_was_killed_is_finished_by_the_next(
         assert run(scene, log, begun=seen.append) == 0, log.read_text()
         scene.requests, scene.expected = len(seen), scene.reader.listed()
         scene.restore()
-    scene.reader.look()
-    assert killed(scene, log, 1 + int(place * scene.requests), is_lost=is_lost) == -9
-    scene.reader.look()
-    if second < 1:
-        # What is there already is not sent again: it may come to its end before it is killed.
-        assert killed(scene, log, 1 + int(second * scene.requests), is_lost=is_lost) in (-9, 0)
+    with scene.reader.polling(0.1):
+        assert killed(scene, log, 1 + int(place * scene.requests), is_lost=is_lost) == -9
         scene.reader.look()
-    assert run(scene, log) == 0, log.read_text()
+        if second < 1:
+            # What is there already is not sent again: it may come to its end before it is killed.
+            assert killed(scene, log, 1 + int(second * scene.requests), is_lost=is_lost) in (-9, 0)
+            scene.reader.look()
+        assert run(scene, log) == 0, log.read_text()
     assert scene.reader.listed() == scene.expected
     assert scene.reader.uploads() == []
-    scene.reader.look()

@@ -26,6 +26,7 @@ from tests.integration.conftest import AlpineRoot
 from tests.packages import MTIME
 from tests.packages import key as key_called
 from tests.proxy import Request, proxy, s3_error
+from tests.readers import Reader
 from tests.repositories import COMMIT, signed_repository
 from tests.stores import KEY, Store, pem
 
@@ -276,7 +277,7 @@ def test_two_releases_at_once_are_one(store: Store, pakman: Pakman, tmp_path: Pa
             channel = Channel(bucket, "stable", [key_called(KEY)])
             return story.release(bucket, found.repositories, folder, channel=channel)
 
-    with ThreadPoolExecutor(3) as pool:
+    with Reader(store, tmp_path / "read").polling(), ThreadPoolExecutor(3) as pool:
         made = list(pool.map(make, range(3)))
     assert len({each.body for each in made}) == 1
     objects = store.objects()
