@@ -112,7 +112,7 @@ def _promote(args: argparse.Namespace, env: Env) -> None:
         versions.refuse_no_version("--package-version", args.package_version)
     progress = commands.progress_for(args, env, quiet_stdout=args.format == "json")
     with closing(shipping.bucket_for(args, env, progress)) as bucket:
-        target = _to_change(args, env, bucket, args.target)
+        target = _to_change(args, env, bucket, args.target, args.source)
         source = _to_change(args, env, bucket, args.source)
         contents.refuse_unknown(bucket, source.name)
         with progress.phase(f"Promote {source.name} to {target.name} in {bucket.location}"):
@@ -146,6 +146,7 @@ def _roll_back(args: argparse.Namespace, env: Env) -> None:
             progress.say(f"{channel.name} goes back; if this is interrupted, run it again with --to {to}")
 
         done = rolling_back.roll_back(channel, args.to, on_target=say)
+    channel.say_who_signs_no_more(progress.notice)
     if args.format == "json":
         _print_json(done.as_json())
         return
@@ -169,6 +170,7 @@ def _prune(args: argparse.Namespace, env: Env) -> None:
         channel = _channels(args, bucket)[0] if args.dry_run else _known(args, env, bucket)
         with progress.phase(f"Prune channel {channel.name} in {bucket.location}{' (dry run)' if args.dry_run else ''}"):
             done = pruning.prune(channel, rule, clock=time.monotonic, dry_run=args.dry_run)
+    channel.say_who_signs_no_more(progress.notice)
     if args.format == "json":
         _print_json(done.as_json())
     else:
@@ -253,7 +255,8 @@ def _known(args: argparse.Namespace, env: Env, bucket: Bucket) -> Channel:
     return channel
 
 
-def _to_change(args: argparse.Namespace, env: Env, bucket: Bucket, name: str) -> Channel:
+def _to_change(args: argparse.Namespace, env: Env, bucket: Bucket, name: str, *others: str) -> Channel:
+    """Return a channel with the keys that sign it; where there is none yet, they are called as in the others."""
     from pakman.channels import Channel, contents
 
     keys = key_commands.given(args, env, contents.UNNAMED)
@@ -263,7 +266,7 @@ def _to_change(args: argparse.Namespace, env: Env, bucket: Bucket, name: str) ->
             hint="give --signing-key FILE or PAKMAN_SIGNING_KEY; in a workflow, a variable of the step: "
             "PAKMAN_SIGNING_KEY: ${{ secrets.PAKMAN_SIGNING_KEY }}",
         )
-    return Channel(bucket, name, contents.published(bucket, keys))
+    return Channel(bucket, name, contents.published(bucket, keys, (name, *others)))
 
 
 def _signed_anew(channel: Channel, architectures: Sequence[str]) -> list[str]:

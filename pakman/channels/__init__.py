@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from itertools import product
 
-from pakman import version
+from pakman import pem, version
 from pakman.apk import tar
 from pakman.apk.index import MAX_FILE, Index, Stanza, parse_index, signed
 from pakman.apk.signature import Signature, signed_by
@@ -79,6 +79,8 @@ class Channel:
         self.trusted = (*(key.public_key() for key in self.keys), *trusted)
         self.signed_anew: set[str] = set()
         """The architectures whose index `edit` has found signed by other keys than these."""
+        self.former: set[str] = set()
+        """The names of the keys that had signed such an index, and do so no more."""
         self._verified: dict[str, tuple[bytes, Index]] = {}
         """By architecture, what was read last."""
 
@@ -99,7 +101,8 @@ class Channel:
     def index(self, arch: str) -> Live | None:
         """Return an index that one of our keys has signed; None where there is none yet.
 
-        Raises BucketError for what is no index, what another key has signed, and what no package can be called.
+        Raises BucketError for what is no index, what another key has signed, or one of ours under another name, and
+        what no package can be called.
         """
         held = self.bucket.read(self.key(arch, INDEX_FILE), MAX_FILE)
         return None if held is None else Live(self._read(held, arch).stanzas, held.etag, held.modified)
@@ -110,8 +113,15 @@ class Channel:
         if known is None or known[0] != held.body:
             where = f"{self.key(arch, INDEX_FILE)} in {self.bucket.location}"
             hint = _HINT_TO_CHANGE if self.keys else _HINT_TO_READ
-            known = self._verified[arch] = held.body, read_trusted(held, where, arch, self.trusted, hint)
+            index = read_trusted(held, where, arch, self.trusted, hint)
+            if self.keys and not any(_is_signed_as(key, index) for key in self._ours()):
+                raise _another_name(where, index, self._ours())
+            known = self._verified[arch] = held.body, index
         return known[1]
+
+    def _ours(self) -> tuple[PublicKey, ...]:
+        """Return the public halves of the keys that sign."""
+        return self.trusted[: len(self.keys)]
 
     def edit(self, arch: str, change: Callable[[tuple[Stanza, ...]], Iterable[Stanza]]) -> Live:
         """Replace an index by what `change` makes of its stanzas, and return what is live then.
@@ -130,6 +140,7 @@ class Channel:
             if held is not None and live is not None:
                 if not self._is_of_today(live):
                     self.signed_anew.add(arch)
+                    self.former |= {each.key_name for each in live.signatures} - {key.name for key in self.keys}
                 elif set(wanted) == set(live.stanzas):
                     return held.body
             # A large index is most of the work.
@@ -140,10 +151,18 @@ class Channel:
 
     def _is_of_today(self, index: Index) -> bool:
         """Say whether our keys and no others have signed it: while keys are rotated, the new one has to."""
-        ours = self.trusted[: len(self.keys)]
-        return len(index.signatures) == len(ours) and all(
-            signed_by(key, index.signatures, index.digests) for key in ours
-        )
+        ours = self._ours()
+        return len(index.signatures) == len(ours) and all(_is_signed_as(key, index) for key in ours)
+
+    def say_who_signs_no_more(self, on_notice: Callable[[str], None]) -> None:
+        """Say whose machines get nothing more from an index that `edit` has replaced: not all may have the new key."""
+        if self.former:
+            names = " or ".join(key.name for key in self.keys)
+            on_notice(
+                f"channel {self.name} is no longer signed by {_listed(self.former)}: is that meant? A machine that has "
+                f"no {names} yet is told UNTRUSTED signature, and keeps what it has; while keys are rotated, "
+                "--previous-signing-key (the input is called so, too) lets both sign"
+            )
 
     def rewrite(self, key: str, change: Callable[[Held | None], bytes], most: int, *, content_type: str) -> Held:
         """Replace an object by what `change` makes of it, and return what is there then.
@@ -208,9 +227,31 @@ def read_trusted(held: Held, where: str, arch: str, trusted: Sequence[PublicKey]
     return index
 
 
+def _is_signed_as(key: PublicKey, index: Index) -> bool:
+    """Say whether a key has signed an index under its own name, by which machines look it up."""
+    ours = tuple(each for each in index.signatures if each.key_name == key.name)
+    return signed_by(key, ours, index.digests) is not None
+
+
+def _another_name(where: str, index: Index, ours: Sequence[PublicKey]) -> BucketError:
+    """Return the error for an index that one of these keys has signed under a name that it does not have here."""
+    found = ((key, signed_by(key, index.signatures, index.digests)) for key in ours)
+    key, name = next((key, tar.printable(each.key_name[:80])) for key, each in found if each is not None)
+    return BucketError(
+        f"{where} is signed by this very key as {name}, not as {key.name}: machines know a key by its name",
+        hint=f"is it the same application, under a new owner or name? Then write the line `{pem.NAME_FIELD}: {name}` "
+        "in front of -----BEGIN in the key's text. Is it another one, with the same key? Then name another channel, or "
+        "another --prefix",
+    )
+
+
 def signers(signatures: Iterable[Signature]) -> str:
     """Return whom a file says it is signed by."""
-    return " and ".join(sorted({tar.printable(each.key_name[:80]) for each in signatures})) or "nobody"
+    return _listed({each.key_name for each in signatures}) or "nobody"
+
+
+def _listed(key_names: Iterable[str]) -> str:
+    return " and ".join(sorted(tar.printable(each[:80]) for each in key_names))
 
 
 def wrong_field(stanzas: Iterable[Stanza], arch: str) -> tuple[str, str] | None:

@@ -165,6 +165,7 @@ def add(
         arch: channel.edit(arch, partial(_merged, channel, arch, additions)).stanzas
         for arch, additions in wanted.items()
     }
+    channel.say_who_signs_no_more(on_notice)
     _say_what_is_older(channel, wanted, live, on_notice)
     # It tells nothing any more. Who pushes need not have the right to delete: the next prune has.
     with suppress(BucketError):

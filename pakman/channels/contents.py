@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from io import BytesIO
 
 from pakman import pem, signing
+from pakman.apk.index import MAX_FILE, parse_index
 from pakman.bucket import Bucket, Stored
 from pakman.channels import FOR_EVER, NAME, Channel
-from pakman.errors import BucketError, SigningError
+from pakman.errors import BucketError, SigningError, UsageError
 from pakman.names import ARCHITECTURES
+from pakman.repository import INDEX_FILE
 from pakman.signing import PublicKey, SigningKey
 
 PRUNED = "pruned"
@@ -94,14 +97,20 @@ def published_keys(bucket: Bucket) -> tuple[PublicKey, ...]:
     return tuple(found)
 
 
-def published(bucket: Bucket, keys: Sequence[SigningKey]) -> tuple[SigningKey, ...]:
+def published(bucket: Bucket, keys: Sequence[SigningKey], channels: Iterable[str]) -> tuple[SigningKey, ...]:
     """Return signing keys under the names that their public halves have in the bucket.
 
-    So nobody has to say again whose repository it is. While keys are rotated, one that is not there yet comes to lie
+    So nobody has to say again whose repository it is. Of several names that a key has, because applications share it,
+    it is the one that it has signed these channels by. While keys are rotated, one that is not there yet comes to lie
     beside the other, by the name that it carries. Raises SigningError where the bucket has none of them.
     """
-    there = {each.pem: each.name for each in published_keys(bucket)}
-    found = [replace(key, name=there.get(key.public_pem, key.name)) for key in keys]
+    there: dict[bytes, list[str]] = {}
+    for each in published_keys(bucket):
+        there.setdefault(each.pem, []).append(each.name)
+    found = [
+        replace(key, name=_name(bucket, key, there[key.public_pem], channels)) if key.public_pem in there else key
+        for key in keys
+    ]
     unknown = [key for key in found if key.public_pem not in there]
     if len(unknown) == len(keys) or any(key.name == UNNAMED for key in unknown):
         raise SigningError(
@@ -112,6 +121,23 @@ def published(bucket: Bucket, keys: Sequence[SigningKey]) -> tuple[SigningKey, .
     for key in unknown:
         _publish(bucket, key)
     return tuple(found)
+
+
+def _name(bucket: Bucket, key: SigningKey, there: Sequence[str], channels: Iterable[str]) -> str:
+    """Return which of its names in the bucket a key has in these channels."""
+    if key.name in there or len(there) == 1:
+        return key.name if key.name in there else there[0]
+    return next((each for name in channels for each in _signed_as(bucket, name) if each in there), there[0])
+
+
+def _signed_as(bucket: Bucket, name: str) -> Iterator[str]:
+    """Yield the names that a channel's indexes say they are signed by."""
+    channel = Channel(bucket, name, ())
+    for arch in channel.architectures():
+        held = bucket.read(channel.key(arch, INDEX_FILE), MAX_FILE)
+        if held is not None:
+            with suppress(UsageError):  # whoever goes by it will say so
+                yield from (each.key_name for each in parse_index(BytesIO(held.body), INDEX_FILE).signatures)
 
 
 def _publish(bucket: Bucket, key: SigningKey) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -158,6 +159,21 @@ def test_another_project_s_channel_is_left_alone(store: Store, push: Push, tmp_p
     assert "is signed by acme-shop.rsa.pub, not by acme-notes.rsa.pub" in err
     assert "a channel belongs to one project" in err
     assert store.objects() == before
+
+
+def test_one_key_by_two_names_is_two_keys_to_a_machine(store: Store, push: Push, tmp_path: Path) -> None:
+    """Two applications share a key, as an organization's secret is one, and have not said that it has one name."""
+    theirs = replace(key_called(KEY), name="acme-shop.rsa.pub")
+    signed_repository(tmp_path / "theirs", arch=ARCH, names=("shop",), key=theirs, commit="1" * 40)
+    signed_repository(tmp_path / "ours", arch=ARCH)
+    assert push(tmp_path / "theirs", "--channel", "stable")[0] == 0
+    before = store.objects()
+    code, _, err = push(tmp_path / "ours", "--channel", "stable")
+    assert code == 6
+    assert f"is signed by this very key as {theirs.name}, not as {KEY}: machines know a key by its name" in err
+    assert f"write the line `Key-Name: {theirs.name}` in front of -----BEGIN" in err
+    assert store.objects() == before
+    assert push(tmp_path / "ours", "--channel", "other")[0] == 0
 
 
 def test_an_index_is_signed_again_by_whoever_has_other_keys(store: Store, tmp_path: Path) -> None:

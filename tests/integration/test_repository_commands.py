@@ -469,6 +469,22 @@ def test_both_keys_sign_while_they_are_rotated(
     assert run("verify")[0] == 0
 
 
+@pytest.mark.parametrize("other", ["a-shop.rsa.pub", "z-shop.rsa.pub"])
+def test_a_key_with_several_names_signs_by_the_one_that_the_channel_s_machines_know(
+    store: Store, run: Run, tmp_path: Path, other: str
+) -> None:
+    """Applications that share a bucket and a key: which of them a channel is of, its index says."""
+    filled(store, tmp_path, ["1.0.0-r0", "1.1.0-r0", "1.2.0-r0"])
+    store.put(f"keys/{other}", key_called(KEY).public_pem)
+    for words in ("rollback stable", "promote stable beta", "prune stable --keep 1"):
+        code, _, err = run(*words.split())
+        assert code == 0, err
+    for name in ("stable", "beta"):
+        index = parse_index(BytesIO(store.objects()[f"channels/{name}/{ARCH}/APKINDEX.tar.gz"]), "index")
+        assert [each.key_name for each in index.signatures] == [KEY]
+    assert versions(store) == versions(store, "beta") == of("1.1.0")
+
+
 def test_what_is_signed_anew_is_said_though_nothing_joins_and_nothing_goes(
     store: Store, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -490,8 +506,17 @@ def test_what_is_signed_anew_is_said_though_nothing_joins_and_nothing_goes(
     assert run("promote", "edge", "stable")[:2] == (0, already)
     nothing = "beta: 0 packages taken from the index, 0 deleted, 0 waiting\n"
     assert run("prune", "beta", "--keep", "9")[:2] == (0, f"{nothing}{said}{ARCH}\n")
-    assert run("prune", "beta", "--keep", "9")[:2] == (0, nothing)
+    code, out, err = run("prune", "beta", "--keep", "9")
+    assert (code, out, "no longer" in err) == (0, nothing, False)
     assert run("verify")[0] == 0
+    # Whoever forgets the previous key in one place takes the channel from machines that have no other.
+    monkeypatch.delenv("PAKMAN_PREVIOUS_SIGNING_KEY")
+    for words in ("promote stable beta --package-version 1.0.0", "prune stable --keep 9"):
+        name = "beta" if "beta" in words else "stable"
+        told = f"notice: channel {name} is no longer signed by {KEY}: is that meant? A machine that has no {new.name}"
+        for is_first in (True, False):
+            code, _, err = run(*words.split())
+            assert (code, told in err, "no longer" in err) == (0, is_first, is_first)
 
 
 def test_an_architecture_is_not_left_without_a_version(store: Store, run: Run, tmp_path: Path) -> None:
