@@ -42,6 +42,13 @@ class MissingError(DeploymentError):
     """Not all architectures have arrived."""
 
 
+NOTHING_THERE = (
+    "is this what they were pushed as (--sha, --project), and where to (--bucket, --prefix)? if nobody has pushed them "
+    "yet: `pakman push`, `pakman run`"
+)
+"""What to do where nothing of a commit has arrived."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A file of the archive, `<arch>/<file>`, and the object that it is made of."""
@@ -93,7 +100,9 @@ def entries(bucket: Bucket, folder: str, architectures: Collection[str]) -> tupl
     if missing or not there:
         raise MissingError(
             f"{folder} in {bucket.location} has no packages{' for ' + ', '.join(missing) if missing else ''} yet",
-            hint="push them first (`pakman push`, `pakman run`), from the commit that is to be deployed",
+            hint="push them first (`pakman push`, `pakman run`), from the commit that is to be deployed"
+            if there
+            else NOTHING_THERE,
         )
     return tuple(
         Entry(name, f"{folder}/{name}", named[name])

@@ -45,6 +45,20 @@ def refuse_before_building(args: argparse.Namespace, bucket: Bucket | None) -> N
         bucket.refuse_without_conditions()
 
 
+def refuse_another_project_s(args: argparse.Namespace, env: Env, bucket: Bucket) -> None:
+    """Raise BucketError for a channel that other keys have signed: a build for it takes longer than to look."""
+    if args.channel is None:
+        return
+    from contextlib import closing
+
+    from pakman import channels, detection
+    from pakman.channels import adding
+
+    owner, name = detection.owner_and_name(args.file.absolute().parent, env, project=args.project)
+    with closing(bucket):
+        adding.refuse(channels.Channel(bucket, args.channel, keys_for(args, env, owner, name)), {})
+
+
 def keys_for(args: argparse.Namespace, env: Env, owner: str, name: str) -> tuple[SigningKey, ...]:
     """Return the keys that sign the indexes of a channel of a repository on GitHub; raise SigningError."""
     from pakman import signing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -241,7 +242,12 @@ def sha(args: argparse.Namespace, env: Env, directory: Path) -> str:
             )
         return publish.refuse_without_commit(found, str(directory))
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", args.sha):
-        raise UsageError(f"--sha is {args.sha[:80]!r}, but it should be a full commit SHA", hint="`git rev-parse HEAD`")
+        # Not rev-parse, which says of an annotated tag what is no commit's.
+        name = shlex.quote(args.sha[:80] or "HEAD")
+        raise UsageError(
+            f"--sha is {args.sha[:80]!r}, but it should be a full commit SHA",
+            hint=f"`git rev-list -n 1 {name}` says it",
+        )
     if args.command == "run" and args.sha != found:
         raise UsageError(
             f"--sha is {args.sha}, but what is built is {found or 'no commit'}",

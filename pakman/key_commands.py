@@ -54,7 +54,8 @@ def given(args: argparse.Namespace, env: Env, default_name: str) -> tuple[signin
         raise SigningError(
             f"the signing key and the previous signing key are both called {key.name}, and machines know a key by its "
             "name",
-            hint="`pakman keygen --rotate` makes a key under a name of its own, which stands in front of -----BEGIN",
+            hint=f"`pakman keygen --rotate` makes a key under a name of its own, which its text has in a line "
+            f"{pem.NAME_FIELD}: in front of -----BEGIN: is that missing?",
         )
     return key, previous
 
@@ -64,6 +65,7 @@ def to_sign_with(
 ) -> tuple[tuple[signing.SigningKey, ...], bool]:
     """Return the keys to sign with, and whether it is a throwaway one; raises SigningError as `given`."""
     if keys := given(args, env, default_name):
+        _say_other_names(args, keys, default_name, progress)
         if len(keys) > 1:
             progress.say(f"signed with {keys[0].name} and, for machines that have no other, {keys[1].name}")
         return keys, False
@@ -72,6 +74,20 @@ def to_sign_with(
         "`pakman keygen` makes a key to keep, --signing-key or PAKMAN_SIGNING_KEY hands it over"
     )
     return (signing.generate(default_name),), True
+
+
+def _say_other_names(
+    args: argparse.Namespace, keys: tuple[signing.SigningKey, ...], default_name: str, progress: Progress
+) -> None:
+    """Say where a key is not called what the public half beside its file is: `keygen` made them for another project."""
+    for key, role in zip(keys, signing.ROLES, strict=False):
+        file: Path | None = getattr(args, _attribute(role))
+        public = None if file is None else file.with_name(f"{file.name}.pub")
+        if public is not None and public.name != key.name == default_name and public.is_file():
+            progress.notice(
+                f"{file} signs as {key.name}, after the project, and not as {public.name}: machines know a key by its "
+                "name; --project OWNER/NAME, or git's remote origin, says whose project this is"
+            )
 
 
 def _given(args: argparse.Namespace, env: Env, default_name: str, role: signing.Role) -> signing.SigningKey | None:
@@ -156,7 +172,7 @@ def _rotation(private: Path, public: Path, old: Path | None) -> str:
 2. Ship a new commit, into every channel that there is, for every architecture. Machines
    that know the old key alone upgrade as before; a new one needs the new key only.
    Where there is no new commit, sign a channel's indexes again, with both keys:
-     pakman repository prune CHANNEL --keep N
+     pakman repository prune CHANNEL --keep 1000
    Its install.sh brings the new key from the next push, release or promote on.
 
 3. Give the new key to every machine, as root: run the channel's install.sh again, or

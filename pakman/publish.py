@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from pakman import pem
 from pakman.bucket import Bucket, Stored, content
 from pakman.bucket.content import Content
 from pakman.bucket.location import Location
@@ -307,14 +308,15 @@ def _missing(
 
 
 _REFUSALS = {
-    "package": "a commit's packages never change, and what is not committed, or another version of pakman, makes "
-    "others of it: push a new commit, or remove the objects of this one first",
+    "package": "a commit's packages never change, and another key, what is not committed, or another version of pakman "
+    "makes others of it: push a new commit, or remove the objects of this one first",
     "manifest": "this commit was pushed before with another version, release, stack or key (a tag and a branch, say, "
     "or the workflow's next run), or with changes that are not committed: push a new commit, or remove the objects of "
     "this one first",
     "index": "this commit was pushed before with another version, release or key, or with changes that are not "
     "committed: push a new commit, or remove the objects of this one first",
     "key": "machines trust a key by its name. Sign with the key that was used before: the private half of this file. "
+    f"Is yours one of `pakman keygen --rotate`? Then its text begins with a line {pem.NAME_FIELD}:, which is missing. "
     "Is that lost, push with another --prefix, whose address and key machines then take anew; or remove this file and "
     "all that was signed with it, and give every machine the new one",
 }

@@ -93,7 +93,9 @@ def _refuse_missing(
             + (f" (of {_listed(begun)} a part: the index, which comes last, is missing)" if begun else ""),
             hint="push what is missing from the same commit (`pakman push`, `pakman run`), then run `pakman release` "
             "again: did a job of the matrix fail, or is one still at work? if it is not to be built, leave it out of "
-            "--expect",
+            "--expect"
+            if names
+            else archive.NOTHING_THERE,
         )
     for arch in expected:
         if f"{arch}/{MANIFEST_FILE}" not in names:

@@ -242,7 +242,7 @@ def _nothing(bucket: Bucket, channels: Iterable[Channel]) -> str:
     names = " and ".join(each.name for each in channels)
     if names:
         return f"{names} in {bucket.location}: there are no packages yet"
-    return f"{bucket.location} has no channels: `pakman push --channel NAME` makes one"
+    return f"{bucket.location} has no channels: `pakman push --channel NAME` makes one; or is it another --prefix?"
 
 
 def _known(args: argparse.Namespace, env: Env, bucket: Bucket) -> Channel:

@@ -93,6 +93,7 @@ def run(args: argparse.Namespace, env: Env) -> int:
         channel_commands.refuse_before_building(args, bucket)
     if bucket is not None:
         refuse_unusable(bucket)
+        channel_commands.refuse_another_project_s(args, env, bucket)
     begun = deploy_commands.begin(args, deployment) if deployment is not None else None
     if begun is not None and begun.known is not None:
         results.skipped = f"nothing was built or pushed: {begun.commit.sha} is deployed already"
@@ -103,6 +104,7 @@ def run(args: argparse.Namespace, env: Env) -> int:
         bucket = bucket_for(args, env, progress)
         refuse_unusable(bucket)
         channel_commands.refuse_before_building(args, bucket)
+        channel_commands.refuse_another_project_s(args, env, bucket)
     _ship(args, env, progress, results, reading, bucket, begun)
     return 0
 

@@ -185,7 +185,7 @@ def story(demo: Demo) -> str:
     web, static = demo.checkout("hello-web"), demo.checkout("hello-static")
     with demo.step("pakman run: hello-web 1.0.0, tested, to the bucket") as said:
         first = demo.ship(web, is_tested=True)
-        said += [sizes(first), checks(web.parent / "packages/hello-web" / first["arch"])]
+        said += [f"{sizes(first)};", checks(web.parent / "packages/hello-web" / first["arch"])]
         expect("passed", of=first["test-result"])
     with demo.step("pakman run: hello-static 1.0.0 to the bucket") as said:
         site = demo.ship(static)

@@ -71,7 +71,7 @@ def test_the_signing_key_comes_first_wherever_each_comes_from(tmp_path: Path) ->
         (lambda: ("", old()), "there is a previous signing key, but no signing key", "in a workflow signing-key"),
         (lambda: (new(), new()), "the signing key and the previous signing key are the same key", "--rotate"),
         (lambda: (new(), f"Key-Name: other.rsa.pub\n{pem(1)}"), "are the same key", "--rotate"),
-        (lambda: (pem(1), old()), f"are both called {DEFAULT}, and machines know a key by its name", "--rotate"),
+        (lambda: (pem(1), old()), f"are both called {DEFAULT}, and machines know", "is that missing?"),
         (lambda: (new(), "nonsense"), "the previous signing key is not a private key", "PAKMAN_PREVIOUS_SIGNING_KEY"),
         (lambda: ("nonsense", old()), "the signing key is not a private key", "PAKMAN_SIGNING_KEY"),
     ],
@@ -188,3 +188,23 @@ def test_what_is_signed_with_is_said() -> None:
     keys, is_throwaway = key_commands.to_sign_with(build(), {}, DEFAULT, progress)
     assert ([key.name for key in keys], is_throwaway) == ([DEFAULT], True)
     assert "signed with a throwaway key" in said.getvalue()
+
+
+def test_a_file_of_another_project_s_name_is_said(tmp_path: Path) -> None:
+    def said(file: str, text: str) -> str:
+        (tmp_path / file).write_text(text)
+        stream = StringIO()
+        args = build(f"--signing-key={tmp_path / file}")
+        key_commands.to_sign_with(args, {}, DEFAULT, Progress(stream, "plain", time.monotonic))
+        return stream.getvalue()
+
+    assert said("acme-notes.rsa", old()) == ""
+    for name in ("acme-notes.rsa.pub", "acme-shop.rsa.pub", f"{NEW}"):
+        (tmp_path / name).touch()
+    told = said("acme-notes.rsa", old())
+    assert f"acme-notes.rsa signs as {DEFAULT}, after the project, and not as acme-notes.rsa.pub" in told
+    assert "--project OWNER/NAME" in told
+    # Its own, and those that carry their name.
+    assert said("acme-shop.rsa", old()) == said(NEW.removesuffix(".pub"), new()) == said("acme-notes.rsa", new()) == ""
+    # One of `keygen --rotate` that has lost the line with its name.
+    assert f"signs as {DEFAULT}" in said(NEW.removesuffix(".pub"), pem(1))

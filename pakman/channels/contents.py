@@ -78,7 +78,9 @@ def refuse_unknown(bucket: Bucket, name: str) -> None:
     if name not in known:
         raise BucketError(
             f"{bucket.location} has no channel {name}",
-            hint=f"it has {', '.join(known)}" if known else "it has none: `pakman push --channel NAME` makes one",
+            hint=f"it has {', '.join(known)}"
+            if known
+            else "it has none: `pakman push --channel NAME` makes one; or is it another --prefix?",
         )
 
 

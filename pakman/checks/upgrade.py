@@ -99,4 +99,8 @@ def _runs_anew(root: RunRoot, subject: Subject, first: str) -> Check:
     if ran.status == 0 and second.isdigit() and second != first:
         return Check(name, "passed", ran.seconds, "run")
     reason = "it was not restarted: it still runs the old files" if second == first else "it does not run any more"
+    if "start" not in subject.manifest.hook.get("post-upgrade", "start"):
+        reason += (
+            f"; a post-upgrade of your own stands in place of pakman's: add `rc-service {subject.name} restart` to it"
+        )
     return Check(name, "failed", ran.seconds, _hook(subject), reason, worth_reading(ran.lines))

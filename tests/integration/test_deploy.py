@@ -291,6 +291,7 @@ def test_a_dry_run_ships_and_deploys_nothing(place: Place, tmp_path: Path) -> No
 def test_what_is_missing_is_named_and_nothing_is_deployed(place: Place, tmp_path: Path) -> None:
     said = place.deploy(status=7)
     assert f"error: {place.folder} in s3://{BUCKET}/{place.prefix} has no packages yet" in said
+    assert "is this what they were pushed as (--sha, --project), and where to (--bucket, --prefix)?" in said
     place.pushed(tmp_path / "built", "x86_64")
     (place.path / "instellar.yml").write_text(MANIFEST + "architectures: [x86_64, aarch64]\n")
     assert "has no packages for aarch64 yet" in place.deploy(status=7)
@@ -356,7 +357,8 @@ def test_a_fork_s_pull_request_is_not_deployed(place: Place, tmp_path: Path) -> 
         ([], {"INSTELLAR_AUTH_TOKEN": ""}, 2, "INSTELLAR_AUTH_TOKEN is not"),
         ([], {"INSTELLAR_AUTH_TOKEN": "another"}, 7, "does not know the auth token"),
         (["--sha=" + "0" * 40], {}, 7, "has no packages yet"),
-        (["--sha=main"], {}, 2, "--sha is 'main', but it should be a full commit SHA"),
+        (["--sha=main"], {}, 2, "--sha is 'main', but it should be a full commit SHA\n  `git rev-list -n 1 main` says"),
+        (["--sha=a b"], {}, 2, "`git rev-list -n 1 'a b'` says it"),
         (["--instellar-endpoint=http://x.example"], {}, 2, "would read the tokens"),
     ],
 )

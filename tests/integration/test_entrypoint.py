@@ -17,9 +17,13 @@ from pathlib import Path
 import pytest
 
 from pakman import signing
+from pakman.bucket import Bucket, Location
+from pakman.channels import Channel, adding
 from tests import instellar_service
 from tests.building import contents, must_go
 from tests.integration.conftest import CACHE
+from tests.packages import key as key_called
+from tests.repositories import signed_repository
 from tests.servers import S3Server
 from tests.test_github import commands, parse_outputs
 
@@ -312,7 +316,22 @@ def test_another_key_of_the_same_name_is_said_before_the_build(
     (error,) = (message for name, _, message in commands(said) if name == "error")
     assert "apk/keys/acme-shop.rsa.pub is in s3://" in error
     assert "Sign with the key that was used before" in error
+    assert "begins with a line Key-Name:" in error
     assert "--prefix" in error
+
+
+def test_another_project_s_channel_is_said_before_the_build(
+    job: Job, shipping: dict[str, str], s3_server: S3Server, tmp_path: Path
+) -> None:
+    theirs = key_called("acme-notes.rsa.pub")
+    bucket = Bucket(Location(shipping["bucket"].removeprefix("s3://"), "apk"), env=s3_server.env)
+    built = signed_repository(tmp_path / "theirs", key=theirs)
+    adding.add(Channel(bucket, "stable", [theirs]), adding.built([built]), "notes")
+    job.commit("    mkdir out; echo hello > out/page")
+    status, said = job.run(inputs={**shipping, "channel": "stable"})
+    assert status == 6, said
+    assert "::group::" not in said
+    assert "is signed by acme-notes.rsa.pub, not by acme-shop.rsa.pub" in said
 
 
 def test_problems_of_the_manifest_are_annotations_on_its_lines(job: Job) -> None:

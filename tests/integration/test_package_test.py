@@ -478,7 +478,12 @@ kits:"""
             "a file of the application's in /var/lib/shop is not what it was: stat: can't stat 'pakman-test': "
             "No such file or directory",
         ),
-        ("hook.post-upgrade", "failed", "it was not restarted: it still runs the old files"),
+        (
+            "hook.post-upgrade",
+            "failed",
+            "it was not restarted: it still runs the old files; "
+            "a post-upgrade of your own stands in place of pakman's: add `rc-service shop restart` to it",
+        ),
         ("run", "failed", "left: /etc/left-behind"),
     ]
     assert any(line.endswith("::error::from a hook") for check in report.checks for line in check.lines)

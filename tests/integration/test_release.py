@@ -163,6 +163,7 @@ def test_what_is_missing_is_named_with_what_is_there(store: Store, pakman: Pakma
     code, _, err = pakman("release", EXPECT)
     assert code == 6
     assert f"{where} has no packages for aarch64 and x86_64 yet" in err
+    assert "is this what they were pushed as (--sha, --project), and where to (--bucket, --prefix)?" in err
     made = built(tmp_path / "built")
     pushed(pakman, {ARCH: made[ARCH]})
     before = stamps(store)

@@ -147,7 +147,7 @@ def test_channels_are_listed_newest_first(store: Store, run: Run, tmp_path: Path
 def test_a_bucket_without_channels_is_told_so(store: Store, run: Run) -> None:
     code, out, _ = run("list")
     assert code == 0
-    assert "has no channels: `pakman push --channel NAME` makes one" in out
+    assert "has no channels: `pakman push --channel NAME` makes one; or is it another --prefix?" in out
     code, _, err = run("verify")
     assert code == 6
     assert "has no channels: there is nothing to verify" in err
