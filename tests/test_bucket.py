@@ -8,11 +8,13 @@ import io
 import itertools
 import os
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.credentials import Credentials
 from botocore.exceptions import EndpointConnectionError, ProxyConnectionError, SSLError
 from botocore.httpsession import URLLib3Session
 from hypothesis import given
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 
 from pakman.bucket import Bucket, Location, Patience, open_bucket, parse
 from pakman.bucket.content import Content, etag, read, read_whole
+from pakman.bucket.lane import Lane
 from pakman.errors import BucketError, UsageError
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "s3cr3t-of-the-tests"}
@@ -110,6 +113,29 @@ def test_a_server_is_reached_by_path(given_url: str, url: str) -> None:
 def test_a_server_can_be_asked_by_host() -> None:
     bucket = Bucket(Location("demo"), endpoint_url="https://s3.example.com:444", env=KEYS, addressing="virtual")
     assert bucket.url("k") == "https://demo.s3.example.com:444/k"
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        ("http://[2001:db8::1:9000]", "2001:db8::1:9000", 80),
+        ("https://[2001:db8::a]", "2001:db8::a", 443),
+        ("https://[2001:db8::a]:9000", "2001:db8::a", 9000),
+    ],
+)
+def test_no_port_is_found_in_an_ipv6_address(
+    monkeypatch: pytest.MonkeyPatch, address: str, host: str, port: int
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def nobody(host: str, port: int, *_: object) -> None:
+        asked.append((host, port))
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    lane = Lane(f"{address}/demo", "us-east-1", Credentials("an-id", "a-s3cr3t"), None, Patience(), print)
+    assert lane.put("key", b"body", {}, sign_body=True, on_sent=print) is None
+    assert asked == [(host, port)]
 
 
 def test_readers_may_see_another_address() -> None:

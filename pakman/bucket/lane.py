@@ -46,10 +46,12 @@ class Lane:
 
         parts = urlsplit(base_url)
         self._path = parts.path
-        self._host, self._port = parts.hostname or "", parts.port
+        usual = {"http": 80, "https": 443}[parts.scheme]
+        # Never None: http.client would look for the port in the host, and find one in an IPv6 address.
+        self._host, self._port = parts.hostname or "", usual if parts.port is None else parts.port
         self._host_header = f"[{self._host}]" if ":" in self._host else self._host
-        if parts.port not in (None, {"http": 80, "https": 443}[parts.scheme]):
-            self._host_header += f":{parts.port}"
+        if self._port != usual:
+            self._host_header += f":{self._port}"
         self._region = region
         """Changes where a server says that it has another one."""
         self._credentials = credentials
