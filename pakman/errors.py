@@ -67,6 +67,6 @@ class PackageTestError(PakmanError):
 
 def one_line(said: object) -> str:
     """Return what somebody else has said as part of a sentence: not long, with nothing in it that a terminal obeys."""
-    line = " ".join(str(said)[: 4 * _LONGEST].split())
+    line = " ".join(str(said).split(maxsplit=_LONGEST))
     short = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
     return "".join(character if character.isprintable() else "?" for character in short)

@@ -71,6 +71,8 @@ def test_no_more_is_read_than_a_person_would() -> None:
     assert len(str(said)) < 700
     sentence = "must be one of small, medium and large, in a region that this organization has installed something in"
     assert refusals.read({"errors": {"sizes": [sentence]}})[0].message == sentence
+    # White space counts for nothing, however much of it there is.
+    assert refusals.read({"errors": {"sizes": [sentence.replace(" ", " " * 300)]}})[0].message == sentence
 
 
 @pytest.mark.parametrize(
