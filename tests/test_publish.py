@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pakman.bucket import Bucket, Location
-from pakman.errors import UsageError
+from pakman.bucket import Bucket, Location, Stored
+from pakman.errors import BucketError, UsageError
 from pakman.publish import publish
 from pakman.repository import Repository, read
-from tests.repositories import repository
+from tests.repositories import COMMIT, repository
 
 PACKAGES = {"notes": b"a package", "notes-openrc": b"another"}
+HUGE = 64 << 30
+"""Bytes, none of which a disk has: half a minute goes by until they are read."""
 
 
 class Unreachable(Bucket):
@@ -117,3 +121,25 @@ def test_a_name_that_does_not_travel_safely(tmp_path: Path, name: str) -> None:
 def test_a_folder_that_does_not_travel_safely(tmp_path: Path, field: str, value: str) -> None:
     built = dataclasses.replace(repository(tmp_path, PACKAGES), **{field: value})  # type: ignore[arg-type]
     assert "cannot be part of an object's key" in refused((built,)).message
+
+
+def test_a_refusal_does_not_wait_until_large_packages_are_read(tmp_path: Path) -> None:
+    small, huge = repository(tmp_path, PACKAGES).packages
+    os.truncate(huge.path, HUGE)
+    built = dataclasses.replace(read(tmp_path)[0], packages=(small, dataclasses.replace(huge, size=HUGE)))
+
+    class Full(Unreachable):
+        """A bucket that has other bytes in both packages' places: in one as many as ours."""
+
+        def list(self, prefix: str) -> dict[str, object]:  # type: ignore[override]
+            folder = f"apk/deployments/acme/notes/{COMMIT}/x86_64"
+            return {
+                f"{folder}/{small.path.name}": Stored(1, "another"),
+                f"{folder}/{huge.path.name}": Stored(HUGE, "another"),
+            }
+
+    began = time.monotonic()
+    with pytest.raises(BucketError, match=f"{small.path.name} is in s3://demo already, with other bytes"):
+        publish((built,), Full())
+    # One thread computes a SHA-256 of the other one, another its MD5.
+    assert time.monotonic() - began < 10

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pakman.bucket.pool import checkpoint
 from pakman.errors import BucketError
 
 PART_SIZE = 8 << 20
@@ -36,6 +37,7 @@ class Content:
 
     def part(self, number: int) -> bytes:
         """Read one part, counted from 0; raises BucketError where the file has changed, or cannot be read any more."""
+        checkpoint()
         try:
             with self.path.open("rb", buffering=0) as file:
                 length = min(self.part_size, self.size - number * self.part_size)
@@ -75,6 +77,7 @@ def read(path: Path, *, part_size: int = PART_SIZE) -> Content:
         digest = hashlib.sha256()
         room = memoryview(bytearray(min(_BLOCK, status.st_size)))
         while count := file.readinto(room):
+            checkpoint()
             digest.update(room[:count])
     return _content(path, status, digest.hexdigest(), part_size)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 
 class Counter:
@@ -27,16 +28,30 @@ class Counter:
             self._listener(title, self._done, self._total)
 
 
+_this_thread = threading.local()
+"""Has `ended` in those of `workers`: whether these were left by an exception."""
+
+
+def checkpoint() -> None:
+    """Raise CancelledError in a thread of `workers` that an exception has left: what takes long calls this often."""
+    if hasattr(_this_thread, "ended") and _this_thread.ended.is_set():
+        raise CancelledError
+
+
 @contextmanager
 def workers(count: int) -> Iterator[tuple[Executor, Executor]]:
     """Yield the threads for files and, a quarter of them, for parts; a file waits for its parts, a part for nobody.
 
-    When this is left by an exception (an interrupt included), what has not begun does not begin.
+    When this is left by an exception (an interrupt included), what has not begun does not begin, and what has begun
+    ends at its next `checkpoint`.
     """
-    with ThreadPoolExecutor(count) as files, ThreadPoolExecutor(max(min(count, 2), count // 4)) as parts:
+    ended = threading.Event()
+    pool = partial(ThreadPoolExecutor, initializer=partial(setattr, _this_thread, "ended", ended))
+    with pool(count) as files, pool(max(min(count, 2), count // 4)) as parts:
         try:
             yield files, parts
         except BaseException:
+            ended.set()
             files.shutdown(wait=False, cancel_futures=True)
             parts.shutdown(wait=False, cancel_futures=True)
             raise
