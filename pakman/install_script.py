@@ -13,7 +13,8 @@ from pakman.errors import UsageError
 _URL = re.compile(r"https?://[A-Za-z0-9._~:/\[\]@!$&'()*+,;=%-]+")
 """RFC 3986 without query and fragment. A blank would make several repositories of a line of apk's, and braces a
 variable (apk-tools' src/repoparser.c)."""
-_REPOSITORY = re.compile(rb"^\trepository=(.*)$", re.MULTILINE)
+_REPOSITORY_LINE = re.compile(rb"^\trepository=(.*)$", re.MULTILINE)
+_PACKAGE_LINE = re.compile(rb"^\tpackage=(.*)$", re.MULTILINE)
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _PACKAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -50,11 +51,20 @@ def render(*, package: str, keys: Sequence[PublicKeyAt], repository_url: str) ->
     return templating.render("install.sh.j2", package=package, keys=keys, repository_url=repository_url).encode()
 
 
+def package(script: bytes) -> str | None:
+    """Return the package that a script installs which `render` has made; None where there is none."""
+    return _assigned(script, _PACKAGE_LINE, _PACKAGE)
+
+
 def repository_url(script: bytes) -> str | None:
     """Return the address of the repository in a script that `render` has made; None where there is none."""
-    found = _REPOSITORY.search(script)
+    return _assigned(script, _REPOSITORY_LINE, _URL)
+
+
+def _assigned(script: bytes, line: re.Pattern[bytes], grammar: re.Pattern[str]) -> str | None:
+    found = line.search(script)
     try:
-        (url,) = shlex.split(found[1].decode()) if found is not None else ("",)
+        (value,) = shlex.split(found[1].decode()) if found is not None else ("",)
     except ValueError:  # not of our making
         return None
-    return url if _URL.fullmatch(url) else None
+    return value if grammar.fullmatch(value) else None

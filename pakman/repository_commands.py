@@ -143,7 +143,7 @@ def _roll_back(args: argparse.Namespace, env: Env) -> None:
 
         def say(targets: Mapping[str, str]) -> None:
             to = next(iter(targets.values()))
-            progress.say(f"{channel.name} goes back; if this is interrupted, run it again with --to {to}")
+            progress.say(f"{channel.name} goes back to {to}; if this is interrupted, run it again")
 
         done = rolling_back.roll_back(channel, args.to, on_target=say)
     channel.say_who_signs_no_more(progress.notice)
@@ -151,11 +151,14 @@ def _roll_back(args: argparse.Namespace, env: Env) -> None:
         _print_json(done.as_json())
         return
     what = _shown_versions({name: (version,) for name, version in done.versions.items()})
-    if not done.removed:
+    if done.finished:
+        print(f"{channel.name} is back at {what}: a rollback was interrupted, and the rest of it is done now")
+    elif not done.removed:
         print(f"{channel.name} has nothing newer than {what}: there is nothing to take back")
         return
-    print(f"{channel.name} is back at {what}; its index does not name any more:")
-    print("\n".join(f"  {name}" for name in done.removed))
+    else:
+        print(f"{channel.name} is back at {what}; its index does not name any more:")
+        print("\n".join(f"  {name}" for name in done.removed))
     print("a machine that has installed it keeps it until it is told:")
     # Named, because --available of everything also removes what no repository of the machine has any more.
     print(f"  apk upgrade -U --available {' '.join(done.versions)}")

@@ -55,7 +55,8 @@ def test_an_address_is_one_word_of_the_shell(url: str) -> None:
 
 @given(st.from_regex(install_script._URL, fullmatch=True) | st.just(NASTY))
 def test_the_address_can_be_read_again(url: str) -> None:
-    assert install_script.repository_url(render(repository_url=url).encode()) == url
+    script = render(repository_url=url).encode()
+    assert (install_script.repository_url(script), install_script.package(script)) == (url, "shop")
 
 
 @pytest.mark.parametrize(

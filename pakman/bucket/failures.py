@@ -56,7 +56,7 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "SlowDown": (
         "the server has too much to do",
-        "run it again later, with a lower --concurrency: what has arrived is kept",
+        "run it again later (`push`, `release` and `deploy` with a lower --concurrency): what has arrived is kept",
     ),
     "NotS3": (
         "what answers there is not an S3 server",

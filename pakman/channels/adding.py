@@ -324,10 +324,12 @@ def read_sums(held: Held | None) -> dict[str, str]:
 
 def _write_install_script(channel: Channel, package: str, on_notice: Callable[[str], None]) -> None:
     script, url = _install_script(channel, package), channel.bucket.url(channel.path)
-    key, found = channel.key(INSTALL_FILE), set[str | None]()
+    key, found, others = channel.key(INSTALL_FILE), set[str | None](), set[str | None]()
 
     def change(held: Held | None) -> bytes:
-        found.add(None if held is None else install_script.repository_url(held.body))
+        if held is not None:
+            found.add(install_script.repository_url(held.body))
+            others.add(install_script.package(held.body))
         return script
 
     channel.rewrite(key, change, _MOST_OF_SCRIPT, content_type="text/x-shellscript; charset=utf-8")
@@ -335,6 +337,11 @@ def _write_install_script(channel: Channel, package: str, on_notice: Callable[[s
         on_notice(
             f"{key} names {url} from now on, and no longer {other}: is that meant? Whatever goes into a channel should "
             "be given the same --public-url and --endpoint-url"
+        )
+    for other in others - {None, package}:
+        on_notice(
+            f"{key} installs {package} from now on, and no longer {other}: is that meant? A channel belongs to one "
+            "application: another one needs a --channel or a --prefix of its own"
         )
 
 

@@ -16,7 +16,7 @@ from pakman.channels import Channel, file_name, tombstones
 from pakman.channels.adding import edit_sums
 from pakman.channels.contents import contents
 from pakman.channels.listing import iso
-from pakman.channels.removing import Chosen, remove
+from pakman.channels.removing import Chosen, refresh_copies, remove
 from pakman.channels.tombstones import Times
 from pakman.channels.versions import application, by_application, names
 
@@ -89,7 +89,11 @@ def prune(
     named: set[str] = set()
     for arch in channel.architectures():
         chosen = partial(rule.old, age=partial(_age, arch, now, found.packages))
-        left, gone = _named(channel, arch, chosen) if dry_run else remove(channel, arch, chosen, found.tombstones)
+        if dry_run:
+            left, gone = _named(channel, arch, chosen)
+        else:
+            left, gone = remove(channel, arch, chosen, found.tombstones)
+            refresh_copies(channel, arch)
         removed |= gone
         named |= left
     buried = removed | (found.packages.keys() - named - found.tombstones.keys())

@@ -1,12 +1,17 @@
-"""Packages leave an index; their objects stay until `pakman.channels.pruning` may delete them."""
+"""Packages leave an index; their objects stay until `pakman.channels.pruning` may delete them.
+
+Whoever takes them out buries them, and sees to the copies of the newest last of all: one that is newer than the index
+tells that a removal was killed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container
 
 from pakman.apk.index import Stanza
-from pakman.channels import Channel, file_name, tombstones
+from pakman.channels import Channel, tombstones
 from pakman.channels.adding import refresh_latest
+from pakman.channels.contents import LATEST, no_listing
 from pakman.channels.versions import names
 
 Chosen = Callable[[tuple[Stanza, ...]], Collection[Stanza]]
@@ -14,16 +19,16 @@ Chosen = Callable[[tuple[Stanza, ...]], Collection[Stanza]]
 
 
 def remove(channel: Channel, arch: str, chosen: Chosen, buried: Container[str]) -> tuple[set[str], set[str]]:
-    """Take entries out of an index, and see to `latest`; return what it names then, and what it has named.
+    """Take entries out of an index; return what it names then, and what it has named, both `<arch>/<file>`.
 
-    Both are `<arch>/<file>`. `buried` are the tombstones that there are; whoever calls this buries what went.
+    `buried` are the tombstones that there are; whoever calls this buries what went, and refreshes the copies.
     """
-    taken: dict[str, str] = {}
+    taken: set[str] = set()
 
     def change(stanzas: tuple[Stanza, ...]) -> list[Stanza]:
         going = set(chosen(stanzas))
         # Of all attempts: one whose answer was lost has taken them out, and the next finds nothing to do.
-        taken.update({f"{arch}/{file_name(each)}": each.name for each in going})
+        taken.update(names(arch, going))
         for name in taken:
             if name in buried:
                 # It tells the time of an earlier removal, and the file has been added since.
@@ -33,7 +38,19 @@ def remove(channel: Channel, arch: str, chosen: Chosen, buried: Container[str]) 
     if channel.index(arch) is None:
         return set(), set()
     left = names(arch, channel.edit(arch, change).stanzas)
-    gone = taken.keys() - left
-    if gone:
-        refresh_latest(channel, arch, {taken[each] for each in gone})
-    return left, gone
+    return left, taken - left
+
+
+def refresh_copies(channel: Channel, arch: str) -> None:
+    """Let the copies of the newest follow the index; those of packages that it does not name any more go."""
+    live = channel.index(arch)
+    refresh_latest(channel, arch, {*copied(channel, arch), *(each.name for each in (live.stanzas if live else ()))})
+
+
+def copied(channel: Channel, arch: str) -> set[str]:
+    """Return the names of the packages that have a copy; raises BucketError where the credentials may not list."""
+    folder = f"{channel.key(LATEST, arch)}/"
+    stored = channel.bucket.list(folder)
+    if stored is None:
+        raise no_listing(channel.bucket)
+    return {key.removeprefix(folder).removesuffix(".apk") for key in stored}

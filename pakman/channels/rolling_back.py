@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pakman import version
 from pakman.apk.index import Stanza
 from pakman.channels import Channel, tombstones
-from pakman.channels.removing import remove
+from pakman.channels.contents import LATEST
+from pakman.channels.removing import copied, refresh_copies, remove
 from pakman.channels.versions import Indexes, application, by_application, indexes, meant, some, unknown
 from pakman.errors import BucketError, PakmanError
 
@@ -23,6 +24,8 @@ class RolledBack:
 
     versions: Targets
     removed: tuple[str, ...]
+    finished: bool = False
+    """An earlier rollback was killed behind the indexes; this one has done the rest of it, and goes back no further."""
 
     def as_json(self) -> dict[str, Any]:
         """Return this as what `json.dumps` takes."""
@@ -32,27 +35,46 @@ class RolledBack:
 def roll_back(channel: Channel, to: str | None, *, on_target: Callable[[Targets], None] = lambda _: None) -> RolledBack:
     """Take all that is newer than a version (None: the newest but one) out of every index, and see to `latest`.
 
-    `on_target` is told what it goes back to, before anything changes, if anything will: with it as `to`, what was
-    interrupted is finished by another run, which goes back no further. Raises BucketError.
+    What was killed is finished by the next, which goes back no further. `on_target` is told what it goes back to,
+    before anything changes, if anything will. Raises BucketError.
     """
     channel.bucket.refuse_without_conditions()
     found = indexes(channel)
-    targets = _before_the_newest(channel, found) if to is None else _named(channel, found, to)
+    unfinished = _unfinished(channel, found)
+    targets = _before_the_newest(channel, found, unfinished) if to is None else _named(channel, found, to)
     for arch, stanzas in found.items():
         _refuse_to_empty(channel, arch, stanzas, targets)
-    if any(_goes(each, targets) for stanzas in found.values() for each in stanzas):
+    if goes := any(_goes(each, targets) for stanzas in found.values() for each in stanzas):
         on_target(targets)
+        for arch in found:
+            # A push may have been killed before it: then no copy would be newer than the indexes.
+            refresh_copies(channel, arch)
     buried = tombstones.names(channel)
     removed: set[str] = set()
     for arch in found:
         _, gone = remove(channel, arch, lambda stanzas: [each for each in stanzas if _goes(each, targets)], buried)
         removed |= gone
-    for name in sorted(removed):
-        tombstones.bury(channel, name)
-    return RolledBack(targets, tuple(sorted(removed)))
+        for name in sorted(gone):
+            tombstones.bury(channel, name)
+        refresh_copies(channel, arch)
+    return RolledBack(targets, tuple(sorted(removed)), finished=not goes and not unfinished.isdisjoint(targets))
 
 
-def _before_the_newest(channel: Channel, found: Indexes) -> Targets:
+def _unfinished(channel: Channel, found: Indexes) -> set[str]:
+    """Return the applications that a copy in `latest` is newer of than all indexes: a rollback was killed before it."""
+    there = by_application(each for stanzas in found.values() for each in stanzas)
+    unfinished = set()
+    for arch, stanzas in found.items():
+        applications = {each.name: application(each) for each in stanzas}
+        for name in applications.keys() & copied(channel, arch):
+            notes = channel.bucket.notes(channel.key(LATEST, arch, f"{name}.apk")) or {}
+            copy, newest = notes.get("version", ""), there[applications[name]][-1]
+            if version.is_valid(copy) and version.compare(copy, newest) > 0:
+                unfinished.add(applications[name])
+    return unfinished
+
+
+def _before_the_newest(channel: Channel, found: Indexes, unfinished: Container[str]) -> Targets:
     there = by_application(each for stanzas in found.values() for each in stanzas)
     if len(there) > 1:
         raise BucketError(
@@ -60,6 +82,8 @@ def _before_the_newest(channel: Channel, found: Indexes) -> Targets:
             hint="say which version to go back to: --to VERSION takes back each application that has it",
         )
     for name, versions in there.items():
+        if name in unfinished:
+            return {name: versions[-1]}
         if len(versions) > 1:
             return {name: versions[-2]}
         raise _nothing_older(channel, "", f"{name} {versions[0]}")

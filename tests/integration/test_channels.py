@@ -136,6 +136,17 @@ def test_another_address_in_install_sh_is_told(store: Store, push: Push, tmp_pat
     assert "from now on" not in push(*flags, "--public-url=https://cdn.example.com")[2]
 
 
+def test_another_application_in_install_sh_is_told(store: Store, push: Push, tmp_path: Path) -> None:
+    """It has the same key, by the same name: an organization's."""
+    said = []
+    for number, name in enumerate(("notes", "shop", "shop")):
+        signed_repository(tmp_path / str(number), f"1.{number}.0-r0", arch=ARCH, names=(name,), commit=f"{number:040x}")
+        code, _, err = push(tmp_path / str(number), "--channel", "stable")
+        assert code == 0
+        said.append("stable/install.sh installs shop from now on, and no longer notes: is that meant?" in err)
+    assert said == [False, True, False]
+
+
 @pytest.mark.parametrize("event", ["pull_request", "merge_group"])
 def test_what_is_only_proposed_joins_no_channel(
     store: Store, push: Push, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: str

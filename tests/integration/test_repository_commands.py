@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -347,7 +348,7 @@ def test_machines_follow_a_rollback_when_they_are_told(
 
     code, out, err = run("rollback", "stable")
     assert code == 0
-    assert "if this is interrupted, run it again with --to 1.1.0-r0" in err
+    assert "stable goes back to 1.1.0-r0; if this is interrupted, run it again\n" in err
     *head, command = out.splitlines()
     assert head[0] == "stable is back at notes 1.1.0-r0; its index does not name any more:"
     assert [line.strip() for line in head[1:3]] == [f"{ARCH}/{name}-1.2.0-r0.apk" for name in NAMES]
@@ -702,8 +703,8 @@ def test_a_prune_that_is_killed_anywhere_is_finished_by_the_next(
     assert left == [[back], [back], *[[old, back]] * 4]
 
 
-def _killed(store: Store, last: int) -> bool:
-    """Prune, and die with the write behind the `last` one; False where there were no more."""
+def _killed(store: Store, last: int, do: Callable[[Channel], object] = pruned) -> bool:
+    """Prune, or do another thing, and die with the write behind the `last` one; False where there were no more."""
     count = 0
 
     def kill(request: Request) -> Answer | None:
@@ -714,10 +715,38 @@ def _killed(store: Store, last: int) -> bool:
     with proxy(store.server.endpoint, before=kill) as endpoint:
         bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env, concurrency=1)
         try:
-            pruned(Channel(bucket, "stable", [key_called(KEY)]))
+            do(Channel(bucket, "stable", [key_called(KEY)]))
         except BucketError:
             return True
     return False
+
+
+@pytest.mark.parametrize("to", [None, "1.1.0"])
+def test_a_rollback_that_is_killed_anywhere_is_finished_by_the_next(
+    store: Store, channel: Channel, run: Run, tmp_path: Path, to: str | None
+) -> None:
+    wanted = {arch: additions(tmp_path, ["1.0.0-r0", "1.1.0-r0", "1.2.0-r0"], arch)[arch] for arch in (ARCH, OTHER)}
+    said: list[tuple[int, str]] = []
+    for last in range(40):
+        adding.add(channel, wanted, "notes")
+        # The push was killed before them.
+        for name in [each for each in store.names() if "/latest/" in each]:
+            store.remove(name)
+        was_killed = _killed(store, last, partial(roll_back, to=to))
+        if was_killed:
+            code, out, _ = run("rollback", "stable", *(["--to", to] if to else []))
+            said.append((code, out.partition("\n")[0]))
+        for arch in (ARCH, OTHER):
+            assert indexed(channel, arch) == of("1.0.0", "1.1.0")
+        assert verify(channel).problems == ()
+        if not was_killed:
+            break
+    # Two copies of each architecture; then of each index, two tombstones, two copies.
+    back = "stable is back at notes 1.1.0-r0"
+    assert said == [
+        *[(0, f"{back}; its index does not name any more:")] * 10,
+        *[(0, f"{back}: a rollback was interrupted, and the rest of it is done now")] * 4,
+    ]
 
 
 CACHED = 2.0
