@@ -169,7 +169,10 @@ def bucket(
             help="also let the packages join a repository that grows with every push, e.g. stable (default: none)",
         )
     _addresses(group)
-    _public_url(group)
+    if has_channel:
+        _public_url(group)
+    else:
+        command.set_defaults(public_url=None)
     group.add_argument(
         "--concurrency",
         metavar="N",

@@ -362,7 +362,7 @@ def test_no_other_commit_is_deployed_than_the_one_that_is_built(
         (["nope.yml"], 2, "there is no manifest nope.yml"),
         (["."], 2, "the manifest . cannot be read: Is a directory"),
         (["--bucket=my-bucket"], 2, "the bucket 'my-bucket' does not begin with s3://"),
-        (["--bucket=s3://my-bucket", "--public-url=x"], 2, "--public-url is 'x'"),
+        (["--bucket=s3://my-bucket", "--prefix=a//b"], 2, "--prefix 'a//b' has an empty part between two slashes"),
         (["--bucket=s3://my-bucket", "--endpoint-url=https://s3.example.com"], 6, "no credentials were found"),
         (["--stack=debian/12"], 2, "there is no stack 'debian/12'"),
         (["--ref=nonsense"], 2, "--ref is 'nonsense', but it should be the full name of a branch or a tag"),

@@ -159,6 +159,12 @@ def endpoint(text: str, bucket: str, *, by_host: bool = False) -> str:
             f"the endpoint {text!r} already has the bucket's name in it",
             hint=f"write {parts.scheme}://{parts.netloc.split('.', 1)[1]}: the bucket is named in s3://{bucket}",
         )
+    if not _PATH.fullmatch(parts.path):
+        # One program would take them as they are, another would resolve or quote them: two requests, two places.
+        raise UsageError(
+            f"the endpoint {text!r} has the path {parts.path!r}, which not every program asks for as it is written",
+            hint="write names of letters, digits and . _ ~ - one slash between two of them",
+        )
     path, _, last = parts.path.rstrip("/").rpartition("/")
     if last == bucket:
         raise UsageError(
@@ -184,6 +190,7 @@ def _is_ip_address(host: str) -> bool:
     return True
 
 
+_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*/*")
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _HOST = re.compile(rf"(?=.{{1,255}}$){_LABEL}(?:\.{_LABEL})*\.?")
 """As botocore's is_valid_endpoint_url has it: what is none it does not ask, and raises a ValueError."""
