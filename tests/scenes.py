@@ -77,7 +77,8 @@ class Scenes:
 
     def _make(self, name: str) -> Scene:
         location = Location(self._bucket, name.replace(" --", "-"))
-        flags = ["--bucket", str(location), "--public-url", "https://packages.example.com"]
+        bucket = ["--bucket", str(location)]
+        flags = [*bucket, "--public-url", "https://packages.example.com"]
         channel = ["--channel", "stable", "--signing-key", str(self._folder / "key.pem")]
         commit = [f"--sha={COMMIT}", "--project=acme/notes"]
         if name in ("push --channel", "release"):
@@ -89,7 +90,7 @@ class Scenes:
             "push": ["push", self._built(ARCH, "1.1.0"), *flags],
             "push --channel": ["push", self._built(ARCH, "1.1.0"), *flags, *channel],
             "release": ["release", f"--expect={ARCH},{OTHER}", *commit, *flags, *channel],
-            "deploy": ["deploy", str(self._folder / "instellar.yml"), "--ref=refs/heads/main", *commit, *flags],
+            "deploy": ["deploy", str(self._folder / "instellar.yml"), "--ref=refs/heads/main", *commit, *bucket],
         }
         return Scene(Reader(Store(self._server, location, self._client), self._folder / "read"), argv[name])
 

@@ -37,16 +37,18 @@ def read(connection: Connection, bucket: str, key: str, most: int, attempts: int
         # A proxy on the way may send it in pieces, without saying how long it is.
         is_short = "ContentLength" in answer and int(answer["ContentLength"]) <= most
         try:
-            return Held(
-                answer["Body"].read() if is_short else answer["Body"].read(most + 1),
-                str(answer["ETag"]).strip('"'),
-                answer["LastModified"].timestamp(),
-            )
+            body = answer["Body"].read() if is_short else answer["Body"].read(most + 1)
         except (HTTPClientError, IncompleteReadError) as error:
             # botocore tries again until an answer begins, and no more.
             if attempt == attempts:
                 raise
             connection.say_why(error)
+            continue
+        etag = str(answer["ETag"]).strip('"')
+        if not etag:
+            # Said at once: a condition on it would never hold.
+            raise ValueError("an answer without an ETag")
+        return Held(body, etag, answer["LastModified"].timestamp())
     return None
 
 

@@ -128,6 +128,24 @@ def test_what_comes_under_a_known_etag_is_verified_all_the_same(store: Store, tm
             channel.edit(ARCH, lambda stanzas: stanzas)
 
 
+def test_a_server_that_leaves_the_etag_empty_is_told_so_at_once(store: Store, tmp_path: Path) -> None:
+    adding.add(store.channel(), adding.built([signed_repository(tmp_path / "built", arch=ARCH)]), "notes")
+    asked = 0
+
+    def blank(request: Request, answer: Answer) -> Answer:
+        nonlocal asked
+        asked += 1
+        headers = {name: value for name, value in answer.headers.items() if name.lower() != "etag"}
+        return dataclasses.replace(answer, headers={**headers, "ETag": '""'})
+
+    with proxy(store.server.endpoint, after=blank) as endpoint:
+        bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
+        channel = Channel(bucket, "stable", [key_called(KEY)])
+        with pytest.raises(BucketError, match="what answers there is not an S3 server"):
+            channel.edit(ARCH, lambda _: ())
+    assert asked == 1
+
+
 def test_an_upload_that_a_killed_push_left_behind_ends_though_another_had_stored_the_object(
     store: Store, tmp_path: Path
 ) -> None:
