@@ -96,9 +96,18 @@ def _verdict(verdict: Verdict) -> list[str]:
     is_right = "all is well" if not verdict.problems else _count(len(verdict.problems), "problem")
     return [
         f"{verdict.channel}: {_count(verdict.packages, 'package')}, {human_size(verdict.size)} read: {is_right}",
-        *(f"  {each.object} {each.problem}" for each in verdict.problems),
-        *(f"  {each} is named by no index: `pakman repository prune` takes it" for each in verdict.unnamed),
+        *_some([f"  {each.object} {each.problem}" for each in verdict.problems]),
+        *_some([f"  {each} is named by no index: `pakman repository prune` takes it" for each in verdict.unnamed]),
     ]
+
+
+_SHOWN = 100
+"""Lines of a kind: of a channel where everything is wrong, the first ones tell enough."""
+
+
+def _some(lines: list[str]) -> list[str]:
+    more = len(lines) - _SHOWN
+    return [*lines[:_SHOWN], *([f"  … and {more} more: --format json has them all"] if more > 0 else [])]
 
 
 def _promote(args: argparse.Namespace, env: Env) -> None:

@@ -227,9 +227,12 @@ class Bucket:
         noted = (self._head(key) or {}).get("Metadata", {}).get("sha256")
         return (noted or self._read_sha256(key)) == content.sha256
 
-    def sha256(self, key: str) -> str | None:
-        """Return the SHA-256 of an object, in hex, which is read for it; None where it is not there."""
-        return None if self.head(key) is None else self._read_sha256(key)
+    def sha256(self, key: str, on_bytes: Callable[[int], None] = lambda _count: None) -> str | None:
+        """Return the SHA-256 of an object, in hex, which is read for it; None where it is not there.
+
+        `on_bytes` is called as by `download`.
+        """
+        return None if self.head(key) is None else self._read_sha256(key, on_bytes)
 
     def download(
         self, key: str, file: IO[bytes], most: int, on_bytes: Callable[[int], None] = lambda _count: None
@@ -349,11 +352,13 @@ class Bucket:
             with failures.told(self._access, key):
                 self._client.delete_object(Bucket=self.location.name, Key=key)
 
-    def _read_sha256(self, key: str) -> str:
+    def _read_sha256(self, key: str, on_bytes: Callable[[int], None] = lambda _count: None) -> str:
         digest = hashlib.sha256()
+        on_bytes(0)
         with failures.told(self._access, key):
             for block in self._blocks(key):
                 digest.update(block)
+                on_bytes(len(block))
         return digest.hexdigest()
 
     def put_new(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter as Tally
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -92,14 +93,23 @@ def _verdict(
     sums = _sums(channel)
     found = contents(channel)
     entries = [(f"{arch}/{file_name(each)}", each) for arch, live in lives.items() for each in live.stanzas]
-    with closing(channel.bucket):
-        read, wrong = _packages(channel, entries, found, on_progress)
+    copies = _copies(lives)
+    fits = [(name, each) for name, each in entries if _misfit(found, name, each) is None]
+    counter = Counter(
+        sum(found.packages[name].size for name, _ in fits)
+        + sum(found.latest[copy].size for copy in copies if copy in found.latest),
+        on_progress,
+    )
+    with closing(channel.bucket), checking.folder() as folder, workers(checking.AT_ONCE) as (threads, _):
+        read, wrong = _packages(fits, threads, partial(_read, channel, folder, counter))
         problems = [
             *unreadable,
+            *(Problem(name, why) for name, each in entries if (why := _misfit(found, name, each)) is not None),
             *wrong,
             *_twice(entries),
             *_wrong_sums(channel, dict(entries), sums, found, read),
-            *_wrong_copies(channel, lives, found, read),
+            *_wrong_copies(channel, copies, found, read, threads, counter),
+            *_stray_copies(lives, copies, found),
         ]
         if entries and channel.bucket.head(channel.key(INSTALL_FILE)) is None:
             problems.append(Problem(INSTALL_FILE, "is not there"))
@@ -118,29 +128,34 @@ def _sums(channel: Channel) -> dict[str, str]:
     return read_sums(channel.bucket.read(channel.key(SUMS_FILE), MOST_OF_SUMS))
 
 
+def _copies(lives: Mapping[str, Live]) -> dict[str, str]:
+    """Return the packages that the copies in `latest` should be of, both as `<arch>/<file>`."""
+    newest = {
+        (arch, each.name): each
+        for arch, live in lives.items()
+        for each in sorted(live.stanzas, key=lambda each: version.sort_key(each.version))
+    }
+    return {f"{arch}/{name}.apk": f"{arch}/{file_name(stanza)}" for (arch, name), stanza in newest.items()}
+
+
+def _misfit(found: Contents, name: str, stanza: Stanza) -> str | None:
+    """Return what is wrong with a package that a listing tells; None where nothing is."""
+    if name not in found.packages:
+        return "is named by the index, but is not in the bucket"
+    if found.packages[name].size != int(stanza.field("S")):
+        return f"has {found.packages[name].size} bytes, but the index says {stanza.field('S')}"
+    return None
+
+
 def _packages(
-    channel: Channel, entries: Sequence[tuple[str, Stanza]], found: Contents, on_progress: OnProgress
+    entries: Sequence[tuple[str, Stanza]], threads: Executor, read: Callable[[str, Stanza], tuple[str, list[str]]]
 ) -> tuple[dict[str, str], list[Problem]]:
     """Read each package; return the SHA-256 of those that were read, in hex, and what is wrong."""
-    there = [(name, stanza) for name, stanza in entries if name in found.packages]
-    wrong = [
-        Problem(name, "is named by the index, but is not in the bucket")
-        for name, _ in entries
-        if name not in found.packages
-    ]
-    fits = [(name, stanza) for name, stanza in there if found.packages[name].size == int(stanza.field("S"))]
-    wrong += [
-        Problem(name, f"has {found.packages[name].size} bytes, but the index says {stanza.field('S')}")
-        for name, stanza in there
-        if found.packages[name].size != int(stanza.field("S"))
-    ]
-    counter = Counter(sum(found.packages[name].size for name, _ in fits), on_progress)
-    with checking.folder() as folder, workers(checking.AT_ONCE) as (threads, _):
-        read = threads.map(partial(_read, channel, folder, counter), *zip(*fits, strict=True)) if fits else ()
-        digests: dict[str, str] = {}
-        for (name, _), (sha256, problems) in zip(fits, read, strict=True):
-            digests |= {name: sha256} if sha256 else {}
-            wrong += [Problem(name, each) for each in problems]
+    digests: dict[str, str] = {}
+    wrong: list[Problem] = []
+    for (name, _), (sha256, problems) in zip(entries, threads.map(lambda entry: read(*entry), entries), strict=True):
+        digests |= {name: sha256} if sha256 else {}
+        wrong += [Problem(name, each) for each in problems]
     return digests, wrong
 
 
@@ -184,22 +199,27 @@ def _wrong_sums(
 
 
 def _wrong_copies(
-    channel: Channel, lives: Mapping[str, Live], found: Contents, read: Mapping[str, str]
+    channel: Channel,
+    copies: Mapping[str, str],
+    found: Contents,
+    read: Mapping[str, str],
+    threads: Executor,
+    counter: Counter,
 ) -> Iterator[Problem]:
-    wanted = {
-        f"{arch}/{name}.apk": f"{arch}/{file_name(newest)}"
-        for arch, live in lives.items()
-        for name, newest in _newest(live.stanzas).items()
-    }
-    for copy, original in wanted.items():
+    def sha256(copy: str) -> str | None:
+        name = f"{LATEST}/{copy}"
+        return channel.bucket.sha256(channel.key(*name.split("/")), partial(counter.add, f"{channel.name}: {name}"))
+
+    for copy, original in copies.items():
         if copy not in found.latest:
             yield Problem(f"{LATEST}/{copy}", f"is not there; it should be a copy of {original}")
-        elif original in read and channel.bucket.sha256(channel.key(LATEST, *copy.split("/"))) != read[original]:
+    there = [(copy, original) for copy, original in copies.items() if copy in found.latest and original in read]
+    for (copy, original), digest in zip(there, threads.map(sha256, [copy for copy, _ in there]), strict=True):
+        if digest != read[original]:
             yield Problem(f"{LATEST}/{copy}", f"is not a copy of the newest version, {original}")
-    for copy in found.latest.keys() - wanted.keys():
+
+
+def _stray_copies(lives: Mapping[str, Live], copies: Mapping[str, str], found: Contents) -> Iterator[Problem]:
+    for copy in found.latest.keys() - copies.keys():
         if copy.partition("/")[0] in lives:
             yield Problem(f"{LATEST}/{copy}", "is of a package that the index does not have")
-
-
-def _newest(stanzas: Sequence[Stanza]) -> dict[str, Stanza]:
-    return {each.name: each for each in sorted(stanzas, key=lambda each: version.sort_key(each.version))}

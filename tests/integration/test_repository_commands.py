@@ -219,6 +219,34 @@ def test_all_that_is_wrong_with_a_channel_is_said_at_once(store: Store, run: Run
     assert verdict["unnamed"] == [f"{ARCH}/notes-0.9.0-r0.apk"]
 
 
+def test_all_that_is_read_is_in_the_bar(store: Store, channel: Channel, tmp_path: Path) -> None:
+    both(store, tmp_path, ["1.0.0-r0", "1.1.0-r0"])
+    shown: list[tuple[str, int, int]] = []
+    assert not verify(channel, on_progress=lambda *now: shown.append(now)).problems
+    size = sum(len(body) for name, body in store.objects().items() if name.endswith(".apk"))
+    assert shown[-1][1:] == (size, size)
+    assert {title for title, _, _ in shown} == {
+        f"stable: {name.removeprefix('channels/stable/')}" for name in store.names() if name.endswith(".apk")
+    }
+
+
+def test_of_very_many_problems_the_first_are_shown(store: Store, channel: Channel, run: Run, tmp_path: Path) -> None:
+    filled(store, tmp_path, ["1.0.0-r0"])
+    live = channel.index(ARCH)
+    assert live is not None
+    lost = [Stanza(live.stanzas[0].text.replace("V:1.0.0-r0", f"V:1.0.{number}-r0")) for number in range(1, 121)]
+    store.put(f"channels/stable/{ARCH}/APKINDEX.tar.gz", signed([*live.stanzas, *lost], channel.keys, "stable"))
+    code, out, err = run("verify")
+    assert code == 6
+    # Two of each: no package, and no line in SHA256SUMS.
+    assert "240 problems in stable" in err
+    head, *shown, last = out.splitlines()
+    assert (head.partition(": ")[0], len(shown), last.strip()) == (
+        "stable", 100, "… and 140 more: --format json has them all"
+    )  # fmt: skip
+    assert len(json.loads(run("verify", "--format=json")[1])[0]["problems"]) == 240
+
+
 def test_another_key_s_index_and_packages_are_problems(store: Store, run: Run, tmp_path: Path) -> None:
     both(store, tmp_path, ["1.0.0-r0"])
     other = key_called("acme-shop.rsa.pub")
