@@ -120,14 +120,15 @@ class Channel:
     asked: list[str]
     answers: dict[str, int] = field(default_factory=dict)
     """What is answered to a path that ends so, instead of the file."""
+    name: str = "stable"
 
     @property
     def repository_url(self) -> str:
-        return f"{self.url}/channels/stable"
+        return f"{self.url}/channels/{self.name}"
 
     @property
     def folder_of_packages(self) -> Path:
-        return self.folder / "channels/stable" / ARCH
+        return self.folder / "channels" / self.name / ARCH
 
     def publish(
         self, version: str = "1.2.3-r4", scripts: dict[str, bytes] | None = None, depends: Sequence[str] = ()
@@ -160,7 +161,7 @@ class Channel:
             digest = hashlib.sha256(each.public_pem).hexdigest()
             known.append(replace(PublicKeyAt(each.name, f"{self.url}/keys/{each.name}", digest), **wrong))
         script = install_script.render(package="shop", keys=known, repository_url=self.repository_url)
-        (self.folder / "channels/stable/install.sh").write_bytes(script)
+        (self.folder / "channels" / self.name / "install.sh").write_bytes(script)
 
     def one_liner(self, shell: str) -> str:
         """Return what the README says."""
@@ -224,6 +225,20 @@ def test_the_one_liner_installs_and_again_upgrades(machine: Machine, channel: Ch
     upgraded = machine.run(channel.one_liner(shell))
     assert (upgraded.returncode, machine.installed, machine.state()) == (0, "1.2.10-r0", before | added)
     assert "1.2.3-r4 -> 1.2.10-r0" in upgraded.stdout
+
+
+def test_a_machine_changes_its_channel(machine: Machine, channel: Channel) -> None:
+    other = replace(channel, name="edge")
+    other.publish("1.1.0-r0")
+    other.trust()
+    assert machine.run(channel.one_liner("sh")).returncode == 0
+    # As the README says it.
+    assert machine.run("sed -i '\\,/channels/stable$,d' /etc/apk/repositories").returncode == 0
+    assert machine.run(other.one_liner("sh")).returncode == 0
+    assert machine.repositories.read_text() == f"{other.repository_url}\n"
+    assert machine.installed == "1.2.3-r4"
+    back = machine.run("apk upgrade -U -a shop")
+    assert (back.returncode, machine.installed) == (0, "1.1.0-r0"), back.stderr
 
 
 @pytest.mark.parametrize(
