@@ -16,8 +16,8 @@ a repository.
 
 A first package, on any Linux machine:
   pakman validate                  is instellar.yml right? every problem at once
-  pakman build --output packages   build, sign and index it in an Alpine root
-  pakman test packages             install, start and remove it in a clean root
+  pakman build                     build, sign and index it in an Alpine root
+  pakman test                      install, start and remove it in a clean root
 
 All of it in order, to an S3-compatible bucket, with a key of your own:
   pakman keygen                    once: OWNER-NAME.rsa (secret) and .rsa.pub
@@ -117,7 +117,9 @@ def _generate(commands: Commands) -> None:
         "are, `abuild` builds it as it stands.",
     )
     flag_groups.manifest_file(command)
-    command.add_argument("--output", metavar="DIR", type=Path, required=True, help="where the files go (required)")
+    command.add_argument(
+        "--output", metavar="DIR", type=Path, default=Path("aport"), help="where the files go (default: aport)"
+    )
     flag_groups.project(command)
     flag_groups.everywhere(command)
 
@@ -137,9 +139,7 @@ def _build(commands: Commands) -> None:
         f"environment:\n{flag_groups.KEY_VARIABLES}",
     )
     flag_groups.manifest_file(command)
-    command.add_argument(
-        "--output", metavar="DIR", type=Path, required=True, help="where the repository goes (required)"
-    )
+    _output(command)
     flag_groups.project(command)
     flag_groups.build(command)
     command.add_argument(
@@ -159,7 +159,7 @@ def _test(commands: Commands) -> None:
         "the data; and apk removes all but that. One line per check. Exit 8 where one\n"
         "fails; what cannot be tested here is a warning.",
     )
-    command.add_argument("directory", metavar="DIR", type=Path, help="the repository that `pakman build` made")
+    _built(command)
     command.add_argument(
         "--config",
         dest="file",
@@ -195,7 +195,7 @@ def _push(commands: Commands) -> None:
         "may push into it at the same time.",
         f"environment:\n{flag_groups.KEY_VARIABLES}{flag_groups.BUCKET_VARIABLES}",
     )
-    command.add_argument("directory", metavar="DIR", type=Path, help="the repository that `pakman build` made")
+    _built(command)
     flag_groups.bucket(command, required=True, has_channel=True)
     flag_groups.keys(command, "for --channel: the key of the packages (default: PAKMAN_SIGNING_KEY)")
     command.add_argument(
@@ -280,13 +280,7 @@ def _run(commands: Commands) -> None:
         f"environment:\n{flag_groups.KEY_VARIABLES}{flag_groups.BUCKET_VARIABLES}{_DEPLOYMENT_VARIABLES}",
     )
     flag_groups.manifest_file(command)
-    command.add_argument(
-        "--output",
-        metavar="DIR",
-        type=Path,
-        default=Path("packages"),
-        help="where the repository goes (default: packages)",
-    )
+    _output(command)
     flag_groups.project(command)
     flag_groups.build(command)
     flag_groups.gate(command)
@@ -335,6 +329,30 @@ def _repository(commands: Commands) -> None:
     from pakman import nested_arguments
 
     nested_arguments.repository(commands)
+
+
+_PACKAGES = Path("packages")
+
+
+def _output(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        default=_PACKAGES,
+        help=f"where the repository goes (default: {_PACKAGES})",
+    )
+
+
+def _built(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "directory",
+        metavar="DIR",
+        type=Path,
+        nargs="?",
+        default=_PACKAGES,
+        help=f"the repository that `pakman build` made (default: {_PACKAGES})",
+    )
 
 
 def flags(command: str) -> dict[str, bool]:

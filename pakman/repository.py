@@ -113,7 +113,7 @@ def read(directory: Path) -> tuple[Repository, ...]:
     if not found:
         raise UsageError(
             f"{directory} holds no built repository: there is no <arch>/{MANIFEST_FILE} in it",
-            hint="name what `pakman build --output` was given, or run `pakman build --output packages` first",
+            hint="name what `pakman build --output` was given, or run `pakman build` first",
         )
     return tuple(_read_one(directory, file) for file in found)
 
