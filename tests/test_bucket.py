@@ -186,6 +186,8 @@ def test_a_name_with_dots_is_no_host_for_a_certificate() -> None:
         ("https://s3.example.com/./a", "has the path '/./a'", "names of letters"),
         ("https://s3.example.com/a%20b", "has the path '/a%20b'", "names of letters"),
         ("https://s3.example.com/a;b", "has the path '/a;b'", "names of letters"),
+        ("https//me:hunter2@s3.example.com", "the endpoint '…@s3.example.com' has the path", "names of letters"),
+        ("https:/me:hunter2/x@s3.example.com", "has the path '…@s3.example.com'", "names of letters"),
         ("https://demo.s3.example.com", "already has the bucket's name in it", "write https://s3.example.com"),
         ("127.0.0.1:9000/demo/", "already has the bucket's name at its end", "write https://127.0.0.1:9000: the"),
         ("http://s3.example.com/s3/demo", "already has the bucket's name at its end", "http://s3.example.com/s3: the"),

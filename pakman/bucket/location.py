@@ -162,7 +162,8 @@ def endpoint(text: str, bucket: str, *, by_host: bool = False) -> str:
     if not _PATH.fullmatch(parts.path):
         # One program would take them as they are, another would resolve or quote them: two requests, two places.
         raise UsageError(
-            f"the endpoint {text!r} has the path {parts.path!r}, which not every program asks for as it is written",
+            f"the endpoint {_without_password(text)!r} has the path {_without_password(parts.path)!r}, which not every "
+            "program asks for as it is written",
             hint="write names of letters, digits and . _ ~ - one slash between two of them",
         )
     path, _, last = parts.path.rstrip("/").rpartition("/")
@@ -205,4 +206,5 @@ def region(text: str, source: str) -> str | None:
 
 
 def _without_password(text: str) -> str:
-    return re.split(r"[?#]", re.sub(r"[^/]*@", "…@", text))[0]
+    # Where a colon or a slash is missing, it is in the path; and it may have slashes of its own.
+    return re.split(r"[?#]", re.sub(r"^(.*?://)?.*@", r"\1…@", text))[0]
