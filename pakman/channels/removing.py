@@ -6,6 +6,7 @@ tells that a removal was killed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Container
 
 from pakman.apk.index import Stanza
@@ -16,6 +17,8 @@ from pakman.channels.versions import names
 
 Chosen = Callable[[tuple[Stanza, ...]], Collection[Stanza]]
 """Says which of an index's entries go."""
+_COPY = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]*)\.apk")
+"""What else somebody has put there is none of ours."""
 
 
 def remove(channel: Channel, arch: str, chosen: Chosen, buried: Container[str]) -> tuple[set[str], set[str]]:
@@ -44,7 +47,9 @@ def remove(channel: Channel, arch: str, chosen: Chosen, buried: Container[str]) 
 def refresh_copies(channel: Channel, arch: str) -> None:
     """Let the copies of the newest follow the index; those of packages that it does not name any more go."""
     live = channel.index(arch)
-    refresh_latest(channel, arch, {*copied(channel, arch), *(each.name for each in (live.stanzas if live else ()))})
+    named = {each.name for each in (live.stanzas if live is not None else ())}
+    # Those that go, first: what is left of a removal that is killed has to tell of it.
+    refresh_latest(channel, arch, [*(copied(channel, arch) - named), *named])
 
 
 def copied(channel: Channel, arch: str) -> set[str]:
@@ -53,4 +58,4 @@ def copied(channel: Channel, arch: str) -> set[str]:
     stored = channel.bucket.list(folder)
     if stored is None:
         raise no_listing(channel.bucket)
-    return {key.removeprefix(folder).removesuffix(".apk") for key in stored}
+    return {match[1] for key in stored if (match := _COPY.fullmatch(key.removeprefix(folder))) is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,39 +40,51 @@ def roll_back(channel: Channel, to: str | None, *, on_target: Callable[[Targets]
     before anything changes, if anything will. Raises BucketError.
     """
     channel.bucket.refuse_without_conditions()
+    # Before the indexes: a push that comes by has its copies behind them.
+    copies = _copies(channel)
     found = indexes(channel)
-    unfinished = _unfinished(channel, found)
+    unfinished = _unfinished(found, copies)
     targets = _before_the_newest(channel, found, unfinished) if to is None else _named(channel, found, to)
     for arch, stanzas in found.items():
         _refuse_to_empty(channel, arch, stanzas, targets)
-    if goes := any(_goes(each, targets) for stanzas in found.values() for each in stanzas):
+    going = {arch: any(_goes(each, targets) for each in stanzas) for arch, stanzas in found.items()}
+    if any(going.values()):
         on_target(targets)
         for arch in found:
-            # A push may have been killed before it: then no copy would be newer than the indexes.
-            refresh_copies(channel, arch)
+            # A push may have been killed before it: then no copy would be newer than the indexes. What is to go may be
+            # damaged, and then there is nothing to copy.
+            with suppress(BucketError):
+                refresh_copies(channel, arch)
     buried = tombstones.names(channel)
     removed: set[str] = set()
-    for arch in found:
+    # Those that nothing goes from, first: behind the last copy there is nothing left that could be interrupted.
+    for arch in sorted(found, key=going.__getitem__):
         _, gone = remove(channel, arch, lambda stanzas: [each for each in stanzas if _goes(each, targets)], buried)
         removed |= gone
         for name in sorted(gone):
             tombstones.bury(channel, name)
         refresh_copies(channel, arch)
-    return RolledBack(targets, tuple(sorted(removed)), finished=not goes and not unfinished.isdisjoint(targets))
+    return RolledBack(targets, tuple(sorted(removed)), finished=not removed and not unfinished.isdisjoint(targets))
 
 
-def _unfinished(channel: Channel, found: Indexes) -> set[str]:
+def _copies(channel: Channel) -> dict[tuple[str, str], str]:
+    """Return the version that each copy in `latest` says it has, by architecture and package."""
+    return {
+        (arch, name): (channel.bucket.notes(channel.key(LATEST, arch, f"{name}.apk")) or {}).get("version", "")
+        for arch in channel.architectures()
+        for name in copied(channel, arch)
+    }
+
+
+def _unfinished(found: Indexes, copies: Mapping[tuple[str, str], str]) -> set[str]:
     """Return the applications that a copy in `latest` is newer of than all indexes: a rollback was killed before it."""
     there = by_application(each for stanzas in found.values() for each in stanzas)
-    unfinished = set()
-    for arch, stanzas in found.items():
-        applications = {each.name: application(each) for each in stanzas}
-        for name in applications.keys() & copied(channel, arch):
-            notes = channel.bucket.notes(channel.key(LATEST, arch, f"{name}.apk")) or {}
-            copy, newest = notes.get("version", ""), there[applications[name]][-1]
-            if version.is_valid(copy) and version.compare(copy, newest) > 0:
-                unfinished.add(applications[name])
-    return unfinished
+    parts = {(arch, each.name): application(each) for arch, stanzas in found.items() for each in stanzas}
+    return {
+        parts[place]
+        for place in parts.keys() & copies.keys()
+        if version.is_valid(copies[place]) and version.compare(copies[place], there[parts[place]][-1]) > 0
+    }
 
 
 def _before_the_newest(channel: Channel, found: Indexes, unfinished: Container[str]) -> Targets:

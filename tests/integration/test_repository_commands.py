@@ -777,6 +777,75 @@ def test_a_rollback_that_is_killed_anywhere_is_finished_by_the_next(
     ]
 
 
+def test_copies_that_go_are_the_first_and_what_is_not_ours_stays(
+    store: Store, channel: Channel, tmp_path: Path
+) -> None:
+    """What is left of a rollback that is killed has to be a copy that is newer than the index."""
+    for version, parts in {"1.0.0-r0": NAMES, "1.1.0-r0": (*NAMES, "notes-a", "notes-b", "notes-c")}.items():
+        adding.add(channel, additions(tmp_path, [version], names=parts), "notes")
+    others = [f"channels/stable/latest/{ARCH}/{each}" for each in ("old/notes.apk", "my notes.apk", "README")]
+    for each in others:
+        store.put(each, b"somebody else's")
+    written: list[str] = []
+
+    def note(request: Request) -> None:
+        if request.method in ("PUT", "DELETE") and "/latest/" in request.path:
+            written.append(request.method)
+
+    with proxy(store.server.endpoint, before=note) as endpoint:
+        bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
+        roll_back(Channel(bucket, "stable", channel.keys), None)
+    assert written == ["DELETE"] * 3 + ["PUT"] * 2
+    assert set(others) < set(store.names())
+    assert verify(channel).problems == ()
+
+
+def test_behind_its_last_copy_a_rollback_has_nothing_left_to_do(store: Store, channel: Channel, tmp_path: Path) -> None:
+    """Who runs it again because it was killed there would go back further."""
+    both(store, tmp_path, ["1.0.0-r0", "1.1.0-r0"])
+    first = "x86_64"
+    filled(store, tmp_path, ["1.2.0-r0"], arch=first)
+    asked: list[tuple[str, str]] = []
+
+    def note(request: Request) -> None:
+        asked.append((request.method, request.path.partition("/stable/")[2]))
+
+    with proxy(store.server.endpoint, before=note) as endpoint:
+        bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
+        roll_back(Channel(bucket, "stable", channel.keys), None)
+    last = max(number for number, (method, _) in enumerate(asked) if method == "PUT")
+    assert asked[last][1].startswith(f"latest/{first}/")
+    assert asked[last + 1 :] == [("HEAD", f"{first}/APKINDEX.tar.gz")]
+
+
+def test_a_version_that_is_damaged_is_taken_back(store: Store, channel: Channel, run: Run, tmp_path: Path) -> None:
+    filled(store, tmp_path, ["1.0.0-r0", "1.1.0-r0"])
+    for name in (f"{ARCH}/notes-1.1.0-r0.apk", f"latest/{ARCH}/notes.apk"):
+        store.remove(f"channels/stable/{name}")
+    assert run("rollback", "stable")[0] == 0
+    assert indexed(channel) == of("1.0.0")
+    pruned(channel)
+    assert verify(channel).problems == ()
+
+
+def test_a_push_that_comes_by_is_not_taken_for_an_interrupted_rollback(
+    store: Store, channel: Channel, tmp_path: Path
+) -> None:
+    filled(store, tmp_path, ["1.0.0-r0", "1.1.0-r0"])
+    wanted = [additions(tmp_path, ["1.2.0-r0"])]
+
+    def push(request: Request) -> None:
+        if "list-type=2" in request.path and "latest" in request.path and wanted:
+            adding.add(channel, wanted.pop(), "notes")
+
+    targets: list[object] = []
+    with proxy(store.server.endpoint, before=push) as endpoint:
+        bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
+        done = roll_back(Channel(bucket, "stable", channel.keys), None, on_target=targets.append)
+    assert (done.removed, done.finished) == (entries("1.2.0"), False)
+    assert targets == [{"notes": "1.1.0-r0"}]
+
+
 CACHED = 2.0
 """Seconds for which the machines of the next test go by an index that they have; apk does for four hours."""
 
