@@ -19,6 +19,8 @@ from pakman.channels.listing import iso
 from pakman.channels.removing import Chosen, refresh_copies, remove
 from pakman.channels.tombstones import Times
 from pakman.channels.versions import application, by_application, names
+from pakman.errors import BucketError
+from pakman.repository import INDEX_FILE
 
 _BATCH = 200
 """Objects that are claimed at once."""
@@ -85,6 +87,7 @@ def prune(
     if not dry_run:
         bucket.refuse_without_conditions()
     now, found = bucket.now(), contents(channel)
+    _refuse_unreadable(channel)
     removed: set[str] = set()
     named: set[str] = set()
     for arch in channel.architectures():
@@ -113,6 +116,17 @@ def prune(
         tuple(Waiting(name, since[name] + times.cached) for name in sorted(since.keys() - deleted)),
         tuple(sorted(channel.signed_anew)),
     )
+
+
+def _refuse_unreadable(channel: Channel) -> None:
+    """Raise BucketError for an index that is there, and that nobody may read: all that it names would be deleted."""
+    for arch in channel.architectures():
+        key = channel.key(arch, INDEX_FILE)
+        if channel.index(arch) is None and channel.bucket.list(key):
+            raise BucketError(
+                f"{key} in {channel.bucket.location} is there, but the credentials may not read it: nothing was pruned",
+                hint="they need s3:GetObject; is it another account's, or encrypted with a key that they may not use?",
+            )
 
 
 def _named(channel: Channel, arch: str, chosen: Chosen | None = None) -> tuple[set[str], set[str]]:

@@ -777,6 +777,22 @@ def test_a_rollback_that_is_killed_anywhere_is_finished_by_the_next(
     ]
 
 
+def test_where_an_index_may_not_be_read_nothing_is_pruned(store: Store, channel: Channel, tmp_path: Path) -> None:
+    """It is another account's, for instance; what it names looks as if nothing named it."""
+    both(store, tmp_path, ["1.0.0-r0", "1.1.0-r0"])
+    before = store.names()
+
+    def forbid(request: Request) -> Answer | None:
+        is_index = request.method == "GET" and request.path.endswith(f"{OTHER}/APKINDEX.tar.gz")
+        return s3_error(403, "AccessDenied") if is_index else None
+
+    with proxy(store.server.endpoint, before=forbid) as endpoint:
+        bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
+        with pytest.raises(BucketError, match=f"{OTHER}/APKINDEX.tar.gz in .* may not read it: nothing was pruned"):
+            pruned(Channel(bucket, "stable", channel.keys))
+    assert store.names() == before
+
+
 def test_copies_that_go_are_the_first_and_what_is_not_ours_stays(
     store: Store, channel: Channel, tmp_path: Path
 ) -> None:
