@@ -57,12 +57,13 @@ def roll_back(channel: Channel, to: str | None, *, on_target: Callable[[Targets]
                 refresh_copies(channel, arch)
     buried = tombstones.names(channel)
     removed: set[str] = set()
-    # Those that nothing goes from, first: behind the last copy there is nothing left that could be interrupted.
-    for arch in sorted(found, key=going.__getitem__):
+    for arch in found:
         _, gone = remove(channel, arch, lambda stanzas: [each for each in stanzas if _goes(each, targets)], buried)
         removed |= gone
         for name in sorted(gone):
             tombstones.bury(channel, name)
+    # Those that nothing goes from, first: behind the last copy there is nothing left that could be interrupted.
+    for arch in sorted(found, key=going.__getitem__):
         refresh_copies(channel, arch)
     return RolledBack(targets, tuple(sorted(removed)), finished=not removed and not unfinished.isdisjoint(targets))
 

@@ -769,11 +769,11 @@ def test_a_rollback_that_is_killed_anywhere_is_finished_by_the_next(
         assert verify(channel).problems == ()
         if not was_killed:
             break
-    # Two copies of each architecture; then of each index, two tombstones, two copies.
+    # Two copies of each architecture; then each index and two tombstones; then two copies of each.
     back = "stable is back at notes 1.1.0-r0"
     assert said == [
-        *[(0, f"{back}; its index does not name any more:")] * 10,
-        *[(0, f"{back}: a rollback was interrupted, and the rest of it is done now")] * 4,
+        *[(0, f"{back}; its index does not name any more:")] * 8,
+        *[(0, f"{back}: a rollback was interrupted, and the rest of it is done now")] * 6,
     ]
 
 
@@ -832,6 +832,25 @@ def test_behind_its_last_copy_a_rollback_has_nothing_left_to_do(store: Store, ch
     last = max(number for number, (method, _) in enumerate(asked) if method == "PUT")
     assert asked[last][1].startswith(f"latest/{first}/")
     assert asked[last + 1 :] == [("HEAD", f"{first}/APKINDEX.tar.gz")]
+
+
+def test_credentials_that_may_not_delete_take_a_version_out_of_every_index(
+    store: Store, channel: Channel, tmp_path: Path
+) -> None:
+    both(store, tmp_path, ["1.0.0-r0"])
+    for arch in (ARCH, OTHER):
+        adding.add(channel, additions(tmp_path, ["1.1.0-r0"], arch, names=(*NAMES, "notes-doc")), "notes")
+
+    def forbid(request: Request) -> Answer | None:
+        return s3_error(403, "AccessDenied") if request.method == "DELETE" else None
+
+    with proxy(store.server.endpoint, before=forbid) as endpoint:
+        bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
+        with pytest.raises(BucketError, match="the credentials do not allow this"):
+            roll_back(Channel(bucket, "stable", channel.keys), None)
+    assert indexed(channel, ARCH) == indexed(channel, OTHER) == of("1.0.0")
+    assert roll_back(channel, None).finished
+    assert verify(channel).problems == ()
 
 
 def test_a_version_that_is_damaged_is_taken_back(store: Store, channel: Channel, run: Run, tmp_path: Path) -> None:
