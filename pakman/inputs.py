@@ -180,7 +180,8 @@ def masks(env: Mapping[str, str]) -> str:
 def shown(argv: list[str]) -> str:
     """Return the command line for the job's log: as one types it, no password in an address, no workflow command."""
     line = command.shown(["pakman", *argv])
-    return github.neutralise(re.sub(r"://[^/\s]*@", "://…@", line))
+    # Where a colon or a slash is missing, it is a password all the same; and it may have slashes of its own.
+    return github.neutralise(re.sub(r"((?:[a-z]+:)?//)\S*@|[^\s=/]+:\S*@", r"\1…@", line))
 
 
 def _flags(command: str) -> dict[str, bool]:

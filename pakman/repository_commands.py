@@ -152,7 +152,7 @@ def _roll_back(args: argparse.Namespace, env: Env) -> None:
 
         def say(targets: Mapping[str, str]) -> None:
             to = next(iter(targets.values()))
-            progress.say(f"{channel.name} goes back to {to}; if this is interrupted, run it again")
+            progress.say(f"{channel.name} goes back; if this is interrupted, run it again with --to {to}")
 
         done = rolling_back.roll_back(channel, args.to, on_target=say)
     channel.say_who_signs_no_more(progress.notice)

@@ -53,6 +53,13 @@ def test_an_address_is_one_word_of_the_shell(url: str) -> None:
     assert shlex.split(line) == [key.name, url, key.sha256]
 
 
+@pytest.mark.parametrize(
+    "text", ["", "\tpackage=\n\trepository=\n", "\tpackage='a b'\n\trepository='x\n", "\tpackage=$(id)\n"]
+)
+def test_a_script_of_somebody_else_names_nothing(text: str) -> None:
+    assert (install_script.repository_url(text.encode()), install_script.package(text.encode())) == (None, None)
+
+
 @given(st.from_regex(install_script._URL, fullmatch=True) | st.just(NASTY))
 def test_the_address_can_be_read_again(url: str) -> None:
     script = render(repository_url=url).encode()

@@ -191,7 +191,7 @@ def _is_ip_address(host: str) -> bool:
     return True
 
 
-_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*/*")
+_PATH = re.compile(rf"(/(?!\.{{1,2}}(/|$)){_KEY_PART.pattern})*/*")
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _HOST = re.compile(rf"(?=.{{1,255}}$){_LABEL}(?:\.{_LABEL})*\.?")
 """As botocore's is_valid_endpoint_url has it: what is none it does not ask, and raises a ValueError."""

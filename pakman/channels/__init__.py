@@ -83,6 +83,8 @@ class Channel:
         """The names of the keys that had signed such an index, and do so no more."""
         self._verified: dict[str, tuple[bytes, Index]] = {}
         """By architecture, what was read last."""
+        self._listed: tuple[str, ...] = ()
+        """The folders that a listing had, once there was one."""
 
     @property
     def path(self) -> str:
@@ -96,15 +98,26 @@ class Channel:
     def architectures(self) -> tuple[str, ...]:
         """Return the architectures that there is a folder of; where nobody may list, all that there may be one of."""
         there = self.bucket.folders(f"{self.path}/")
+        self._listed = () if there is None else there
         return tuple(each for each in ARCHITECTURES if there is None or each in there)
 
     def index(self, arch: str) -> Live | None:
         """Return an index that one of our keys has signed; None where there is none yet.
 
-        Raises BucketError for what is no index, what another key has signed, or one of ours under another name, and
-        what no package can be called.
+        Raises BucketError for what is no index, what another key has signed, or one of ours under another name,
+        what no package can be called, and what is there but may not be read.
         """
-        held = self.bucket.read(self.key(arch, INDEX_FILE), MAX_FILE)
+        key = self.key(arch, INDEX_FILE)
+        held = self.bucket.read(key, MAX_FILE)
+        # What may not be read looks as if it were not there, and what it names as if it might go. A first index may
+        # just have come.
+        if held is None and arch in self._listed and self.bucket.list(key):
+            held = self.bucket.read(key, MAX_FILE)
+            if held is None:
+                raise BucketError(
+                    f"{key} in {self.bucket.location} is there, but the credentials may not read it",
+                    hint="they need s3:GetObject; is it another account's, or encrypted with a key that is not theirs?",
+                )
         return None if held is None else Live(self._read(held, arch).stanzas, held.etag, held.modified)
 
     def _read(self, held: Held, arch: str) -> Index:

@@ -19,8 +19,6 @@ from pakman.channels.listing import iso
 from pakman.channels.removing import Chosen, refresh_copies, remove
 from pakman.channels.tombstones import Times
 from pakman.channels.versions import application, by_application, names
-from pakman.errors import BucketError
-from pakman.repository import INDEX_FILE
 
 _BATCH = 200
 """Objects that are claimed at once."""
@@ -87,16 +85,12 @@ def prune(
     if not dry_run:
         bucket.refuse_without_conditions()
     now, found = bucket.now(), contents(channel)
-    _refuse_unreadable(channel)
     removed: set[str] = set()
     named: set[str] = set()
-    for arch in channel.architectures():
+    architectures = channel.architectures()
+    for arch in architectures:
         chosen = partial(rule.old, age=partial(_age, arch, now, found.packages))
-        if dry_run:
-            left, gone = _named(channel, arch, chosen)
-        else:
-            left, gone = remove(channel, arch, chosen, found.tombstones)
-            refresh_copies(channel, arch)
+        left, gone = _named(channel, arch, chosen) if dry_run else remove(channel, arch, chosen, found.tombstones)
         removed |= gone
         named |= left
     buried = removed | (found.packages.keys() - named - found.tombstones.keys())
@@ -109,6 +103,8 @@ def prune(
             # A push came by that saw none, or that was killed behind its index.
             _all(threads, partial(tombstones.remove, channel), found.tombstones.keys() & named)
             deleted = _swept(channel, sorted(since), now, times, clock, threads)
+            for arch in architectures:
+                refresh_copies(channel, arch)
         since |= dict.fromkeys(buried, bucket.now())
     return Pruned(
         tuple(sorted(removed)),
@@ -116,17 +112,6 @@ def prune(
         tuple(Waiting(name, since[name] + times.cached) for name in sorted(since.keys() - deleted)),
         tuple(sorted(channel.signed_anew)),
     )
-
-
-def _refuse_unreadable(channel: Channel) -> None:
-    """Raise BucketError for an index that is there, and that nobody may read: all that it names would be deleted."""
-    for arch in channel.architectures():
-        key = channel.key(arch, INDEX_FILE)
-        if channel.index(arch) is None and channel.bucket.list(key):
-            raise BucketError(
-                f"{key} in {channel.bucket.location} is there, but the credentials may not read it: nothing was pruned",
-                hint="they need s3:GetObject; is it another account's, or encrypted with a key that they may not use?",
-            )
 
 
 def _named(channel: Channel, arch: str, chosen: Chosen | None = None) -> tuple[set[str], set[str]]:

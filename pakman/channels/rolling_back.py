@@ -36,8 +36,9 @@ class RolledBack:
 def roll_back(channel: Channel, to: str | None, *, on_target: Callable[[Targets], None] = lambda _: None) -> RolledBack:
     """Take all that is newer than a version (None: the newest but one) out of every index, and see to `latest`.
 
-    What was killed is finished by the next, which goes back no further. `on_target` is told what it goes back to,
-    before anything changes, if anything will. Raises BucketError.
+    `on_target` is told what it goes back to, before anything changes, if anything will: with it as `to`, what was
+    interrupted is finished by another run, which goes back no further. Without it that holds until the copies in
+    `latest` have followed. Raises BucketError.
     """
     channel.bucket.refuse_without_conditions()
     # Before the indexes: a push that comes by has its copies behind them.

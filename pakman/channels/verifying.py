@@ -208,7 +208,13 @@ def _wrong_copies(
 ) -> Iterator[Problem]:
     def sha256(copy: str) -> str | None:
         name = f"{LATEST}/{copy}"
-        return channel.bucket.sha256(channel.key(*name.split("/")), partial(counter.add, f"{channel.name}: {name}"))
+        key = channel.key(*name.split("/"))
+        try:
+            return channel.bucket.sha256(key, partial(counter.add, f"{channel.name}: {name}"))
+        except BucketError:
+            if channel.bucket.head(key) is not None:
+                raise
+            return None
 
     for copy, original in copies.items():
         if copy not in found.latest:
