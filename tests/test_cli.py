@@ -284,6 +284,13 @@ def test_what_is_empty_is_what_is_absent(argv: list[str], required: str, style: 
         assert parser.parse_args(words) == parser.parse_args(kept)
 
 
+def test_where_no_folder_is_named_all_commands_mean_the_same() -> None:
+    parser = arguments.parser()
+    made = {parser.parse_args([command]).output for command in ("build", "run")}
+    taken = {parser.parse_args(words).directory for words in (["test"], ["push", "--bucket=s3://bucket"])}
+    assert made == taken == {Path("packages")}
+
+
 @pytest.mark.parametrize("command", ["validate", "run --project a/b", "keygen --project a/b", "inspect x.apk"])
 def test_a_folder_that_is_gone_is_one_sentence(
     manifest: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
