@@ -16,7 +16,7 @@ from pakman.errors import BucketError
 from tests.integration.test_channels import Push, push
 from tests.packages import key as key_called
 from tests.packages import named, pack
-from tests.proxy import Answer, Request, proxy, s3_error
+from tests.proxy import Answer, Request, proxy, s3_error, with_etag
 from tests.repositories import signed_repository
 from tests.stores import ARCH, KEY, Store, pem
 
@@ -135,8 +135,7 @@ def test_a_server_that_leaves_the_etag_empty_is_told_so_at_once(store: Store, tm
     def blank(request: Request, answer: Answer) -> Answer:
         nonlocal asked
         asked += 1
-        headers = {name: value for name, value in answer.headers.items() if name.lower() != "etag"}
-        return dataclasses.replace(answer, headers={**headers, "ETag": '""'})
+        return with_etag(answer, '""')
 
     with proxy(store.server.endpoint, after=blank) as endpoint:
         bucket = Bucket(store.location, endpoint_url=endpoint, env=store.server.env)
@@ -176,8 +175,7 @@ def test_a_server_that_calls_an_index_by_two_names_is_not_asked_for_ever(store: 
             asked += 1
             if asked > 300:
                 return Answer(500)
-            kept = {name: value for name, value in answer.headers.items() if name.lower() != "etag"}
-            return dataclasses.replace(answer, headers={**kept, "ETag": '"wrong"'})
+            return with_etag(answer, '"wrong"')
         return answer
 
     with proxy(store.server.endpoint, after=after) as endpoint:
