@@ -20,7 +20,7 @@ from typing import IO
 
 from pakman import scratch as directories
 from pakman.bucket import Bucket, Content, Location, Stored, content
-from pakman.bucket.pool import Counter, workers
+from pakman.bucket.pool import Counter, OnProgress, workers
 from pakman.errors import BucketError, DeploymentError
 from pakman.names import ARCHITECTURES
 from pakman.repository import INDEX_FILE
@@ -66,8 +66,6 @@ class Archive:
     content: Content
 
 
-OnProgress = Callable[[str, int, int], None]
-"""Called with what has just arrived, and the bytes that have arrived so far and will in all."""
 Fetch = Callable[[Entry, IO[bytes]], object]
 """Writes an entry to a file; raises BucketError."""
 

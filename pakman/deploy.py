@@ -5,12 +5,13 @@ Told twice, the service does it once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pakman import archive
 from pakman.bucket import Bucket
+from pakman.bucket.pool import OnProgress
 from pakman.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def ship(
     bucket: Bucket,
     architectures: Collection[str],
     *,
-    on_progress: Callable[[str, int, int], None] = lambda *_: None,
+    on_progress: OnProgress = lambda *_: None,
 ) -> str:
     """Put the archive of a commit's packages into the bucket; return its key. Raises as pakman.archive does."""
     wanted = archive.entries(bucket, folder(commit, bucket), architectures)

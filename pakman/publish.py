@@ -23,12 +23,9 @@ from pakman import pem
 from pakman.bucket import Bucket, Stored, content
 from pakman.bucket.content import Content
 from pakman.bucket.location import Location
-from pakman.bucket.pool import Counter, workers
+from pakman.bucket.pool import Counter, OnProgress, workers
 from pakman.errors import BucketError, UsageError
 from pakman.repository import INDEX_FILE, MANIFEST_FILE, MOST_BYTES, Repository, parse
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with what has just arrived (`<arch>/<file>`), and the bytes that have arrived so far and will in all."""
 
 OnNotice = Callable[[str], None]
 """Called with a sentence."""

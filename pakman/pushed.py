@@ -6,7 +6,7 @@ data behind it. packages.json, which nobody signs, has to agree with all of them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,13 +18,11 @@ from pakman.apk.package import Package
 from pakman.apk.read import data_is_true, read_control
 from pakman.apk.signature import signed_by
 from pakman.bucket import Bucket, Stored, content
-from pakman.bucket.pool import Counter, workers
+from pakman.bucket.pool import Counter, OnProgress, workers
 from pakman.errors import BucketError, SigningError, UsageError
 from pakman.repository import INDEX_FILE, MANIFEST_FILE, MOST_BYTES, Repository
 from pakman.signing import PublicKey
 
-OnProgress = Callable[[str, int, int], None]
-"""Called with what has just arrived (`<arch>/<file>`), and the bytes that have arrived so far and will in all."""
 _AGAIN = "remove what is there of this commit and push it again"
 
 

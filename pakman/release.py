@@ -21,9 +21,9 @@ from pakman import archive
 from pakman.apk.index import read_index
 from pakman.archive import Archive, Entry
 from pakman.bucket import Bucket, Stored, content
-from pakman.bucket.pool import workers
+from pakman.bucket.pool import OnProgress, workers
 from pakman.channels import NAME, Channel, adding
-from pakman.channels.adding import Joined, OnProgress, Wanted
+from pakman.channels.adding import Joined, Wanted
 from pakman.errors import BucketError
 from pakman.publish import Publication, publication_of
 from pakman.repository import Repository

@@ -8,14 +8,14 @@ from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
+OnProgress = Callable[[str, int, int], None]
+"""Called with what has just arrived, and the bytes that have arrived so far and will in all."""
+
 
 class Counter:
-    """Counts what many threads have sent, and tells it to one listener, one call at a time.
+    """Counts what many threads have sent, and tells it to one listener, one call at a time."""
 
-    The listener is called with what has just arrived, and the bytes that have arrived so far and will in all.
-    """
-
-    def __init__(self, total: int, listener: Callable[[str, int, int], None]) -> None:
+    def __init__(self, total: int, listener: OnProgress) -> None:
         self._total = total
         self._listener = listener
         self._done = 0

@@ -12,9 +12,9 @@ from typing import Any
 
 from pakman.apk.index import Stanza
 from pakman.bucket import content
-from pakman.bucket.pool import Counter, workers
+from pakman.bucket.pool import Counter, OnProgress, workers
 from pakman.channels import Channel, checking, file_name
-from pakman.channels.adding import Addition, OnProgress, add, refresh_latest
+from pakman.channels.adding import Addition, add, refresh_latest
 from pakman.channels.contents import published_keys
 from pakman.channels.versions import Indexes, application, by_application, indexes, meant, names, unknown
 from pakman.errors import BucketError
