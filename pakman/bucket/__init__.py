@@ -232,7 +232,14 @@ class Bucket:
 
         `on_bytes` is called as by `download`.
         """
-        return None if self.head(key) is None else self._read_sha256(key, on_bytes)
+        if self.head(key) is None:
+            return None
+        try:
+            return self._read_sha256(key, on_bytes)
+        except BucketError:
+            if self.head(key) is not None:
+                raise
+            return None
 
     def download(
         self, key: str, file: IO[bytes], most: int, on_bytes: Callable[[int], None] = lambda _count: None

@@ -19,9 +19,9 @@ from pakman import install_script, version
 from pakman.apk.index import Stanza, read_index
 from pakman.apk.package import Package
 from pakman.bucket import Held, content
-from pakman.bucket.pool import Counter, workers
+from pakman.bucket.pool import Counter, OnProgress, workers
 from pakman.channels import FOR_EVER, MUTABLE, Channel, file_name, tombstones, wrong_field
-from pakman.channels.versions import application
+from pakman.channels.versions import application, newest
 from pakman.errors import BucketError, UsageError
 from pakman.install_script import PublicKeyAt
 from pakman.repository import INDEX_FILE, Repository
@@ -34,9 +34,6 @@ MOST_OF_SUMS = 64 << 20
 _MOST_OF_SCRIPT = 1 << 20
 _ATTEMPTS = 100
 """Of a copy of the newest, while others go on replacing the index."""
-
-OnProgress = Callable[[str, int, int], None]
-"""As of pakman.publish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,29 +174,27 @@ def add(
     return _joined(channel, wanted, new)
 
 
-def refresh_latest(channel: Channel, arch: str, names: Collection[str]) -> None:
+def refresh_latest(channel: Channel, arch: str, names: Collection[str], *, and_named: bool = False) -> None:
     """Make `latest/<arch>/<name>.apk` a copy of the newest version in the index; where there is none, remove it.
 
+    That of each of `names` and, if `and_named`, of each package that the index names. Those that are removed go first:
+    what is left of a run that was killed tells of it by a copy that is newer than the index.
     Whoever writes last has looked at the index since, so that of many at the same time the newest one stays.
     """
     bucket = channel.bucket
     for _ in range(_ATTEMPTS):
         live = channel.index(arch)
-        for name in names:
+        there = newest(() if live is None else live.stanzas, None if and_named else names)
+        for name in sorted({*names, *there}, key=there.__contains__):
             key = channel.key("latest", arch, f"{name}.apk")
-            newest = max(
-                (each for each in (live.stanzas if live is not None else ()) if each.name == name),
-                key=lambda each: version.sort_key(each.version),
-                default=None,
-            )
-            notes = bucket.notes(key)
-            if newest is None:
+            notes, stanza = bucket.notes(key), there.get(name)
+            if stanza is None:
                 if notes is not None:
                     bucket.delete([key])
                 continue
-            wanted = {"version": newest.version, "checksum": newest.checksum}
+            wanted = {"version": stanza.version, "checksum": stanza.checksum}
             if notes is None or {each: notes.get(each) for each in wanted} != wanted:
-                bucket.copy(channel.key(arch, file_name(newest)), key, cache_control=MUTABLE, notes=wanted)
+                bucket.copy(channel.key(arch, file_name(stanza)), key, cache_control=MUTABLE, notes=wanted)
         now = bucket.head(channel.key(arch, INDEX_FILE))
         if live is None or now is None or now.etag == live.etag:
             return
@@ -227,12 +222,12 @@ def _say_what_is_older(
                 ours.setdefault(stanza.name, []).append(stanza.version)
         for name, versions in ours.items():
             joining = max(versions, key=version.sort_key)
-            newest = max((each.version for each in live[arch] if each.name == name), key=version.sort_key, default="")
-            if newest and version.sort_key(newest) > version.sort_key(joining):
-                older.setdefault((name, joining, newest), []).append(arch)
-    for (name, joining, newest), arches in older.items():
+            ahead = max((each.version for each in live[arch] if each.name == name), key=version.sort_key, default="")
+            if ahead and version.sort_key(ahead) > version.sort_key(joining):
+                older.setdefault((name, joining, ahead), []).append(arch)
+    for (name, joining, ahead), arches in older.items():
         on_notice(
-            f"{name} {joining} is older than {newest}, which channel {channel.name} has for {' and '.join(arches)}: "
+            f"{name} {joining} is older than {ahead}, which channel {channel.name} has for {' and '.join(arches)}: "
             "machines take the newer one, unless `pakman repository rollback` takes that back"
         )
 

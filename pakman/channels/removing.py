@@ -46,10 +46,7 @@ def remove(channel: Channel, arch: str, chosen: Chosen, buried: Container[str]) 
 
 def refresh_copies(channel: Channel, arch: str) -> None:
     """Let the copies of the newest follow the index; those of packages that it does not name any more go."""
-    live = channel.index(arch)
-    named = {each.name for each in (live.stanzas if live is not None else ())}
-    # Those that go, first: what is left of a removal that is killed has to tell of it.
-    refresh_latest(channel, arch, [*(copied(channel, arch) - named), *named])
+    refresh_latest(channel, arch, copied(channel, arch), and_named=True)
 
 
 def copied(channel: Channel, arch: str) -> set[str]:

@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pakman import version
 from pakman.apk.index import Stanza
 from pakman.bucket import content
-from pakman.bucket.pool import Counter, workers
+from pakman.bucket.pool import Counter, OnProgress, workers
 from pakman.channels import Channel, Live, checking, file_name
-from pakman.channels.adding import INSTALL_FILE, MOST_OF_SUMS, SUMS_FILE, OnProgress, read_sums
+from pakman.channels.adding import INSTALL_FILE, MOST_OF_SUMS, SUMS_FILE, read_sums
 from pakman.channels.contents import LATEST, Contents, contents
+from pakman.channels.versions import newest
 from pakman.errors import BucketError
 from pakman.repository import INDEX_FILE
 
@@ -94,7 +94,8 @@ def _verdict(
     found = contents(channel)
     entries = [(f"{arch}/{file_name(each)}", each) for arch, live in lives.items() for each in live.stanzas]
     copies = _copies(lives)
-    fits = [(name, each) for name, each in entries if _misfit(found, name, each) is None]
+    misfits = [_misfit(found, name, each) for name, each in entries]
+    fits = [entry for entry, why in zip(entries, misfits, strict=True) if why is None]
     counter = Counter(
         sum(found.packages[name].size for name, _ in fits)
         + sum(found.latest[copy].size for copy in copies if copy in found.latest),
@@ -104,7 +105,7 @@ def _verdict(
         read, wrong = _packages(fits, threads, partial(_read, channel, folder, counter))
         problems = [
             *unreadable,
-            *(Problem(name, why) for name, each in entries if (why := _misfit(found, name, each)) is not None),
+            *(Problem(name, why) for (name, _), why in zip(entries, misfits, strict=True) if why is not None),
             *wrong,
             *_twice(entries),
             *_wrong_sums(channel, dict(entries), sums, found, read),
@@ -130,12 +131,11 @@ def _sums(channel: Channel) -> dict[str, str]:
 
 def _copies(lives: Mapping[str, Live]) -> dict[str, str]:
     """Return the packages that the copies in `latest` should be of, both as `<arch>/<file>`."""
-    newest = {
-        (arch, each.name): each
+    return {
+        f"{arch}/{name}.apk": f"{arch}/{file_name(stanza)}"
         for arch, live in lives.items()
-        for each in sorted(live.stanzas, key=lambda each: version.sort_key(each.version))
+        for name, stanza in newest(live.stanzas).items()
     }
-    return {f"{arch}/{name}.apk": f"{arch}/{file_name(stanza)}" for (arch, name), stanza in newest.items()}
 
 
 def _misfit(found: Contents, name: str, stanza: Stanza) -> str | None:
@@ -208,13 +208,7 @@ def _wrong_copies(
 ) -> Iterator[Problem]:
     def sha256(copy: str) -> str | None:
         name = f"{LATEST}/{copy}"
-        key = channel.key(*name.split("/"))
-        try:
-            return channel.bucket.sha256(key, partial(counter.add, f"{channel.name}: {name}"))
-        except BucketError:
-            if channel.bucket.head(key) is not None:
-                raise
-            return None
+        return channel.bucket.sha256(channel.key(*name.split("/")), partial(counter.add, f"{channel.name}: {name}"))
 
     for copy, original in copies.items():
         if copy not in found.latest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from pakman import version
 from pakman.apk.index import Stanza
@@ -51,6 +51,16 @@ def refuse_no_version(flag: str, text: str) -> str:
             hint=f"is it {near}?" if near else "write it as 1.2.3-r4, or as 1.2.3 for the newest release of that",
         )
     return text
+
+
+def newest(stanzas: Iterable[Stanza], names: Container[str] | None = None) -> dict[str, Stanza]:
+    """Return the newest entry of each package, by its name; of these packages alone where there are `names`."""
+    found: defaultdict[str, list[Stanza]] = defaultdict(list)
+    for each in stanzas:
+        name = each.name
+        if names is None or name in names:
+            found[name].append(each)
+    return {name: max(all_, key=lambda each: version.sort_key(each.version)) for name, all_ in found.items()}
 
 
 def meant(versions: Iterable[str], wanted: str) -> str | None:
