@@ -139,7 +139,7 @@ def _build(commands: Commands) -> None:
         f"environment:\n{flag_groups.KEY_VARIABLES}",
     )
     flag_groups.manifest_file(command)
-    _output(command)
+    flag_groups.output(command)
     flag_groups.project(command)
     flag_groups.build(command)
     command.add_argument(
@@ -159,7 +159,7 @@ def _test(commands: Commands) -> None:
         "the data; and apk removes all but that. One line per check. Exit 8 where one\n"
         "fails; what cannot be tested here is a warning.",
     )
-    _built(command)
+    flag_groups.built(command)
     command.add_argument(
         "--config",
         dest="file",
@@ -195,7 +195,7 @@ def _push(commands: Commands) -> None:
         "may push into it at the same time.",
         f"environment:\n{flag_groups.KEY_VARIABLES}{flag_groups.BUCKET_VARIABLES}",
     )
-    _built(command)
+    flag_groups.built(command)
     flag_groups.bucket(command, required=True, has_channel=True)
     flag_groups.keys(command, "for --channel: the key of the packages (default: PAKMAN_SIGNING_KEY)")
     command.add_argument(
@@ -280,7 +280,7 @@ def _run(commands: Commands) -> None:
         f"environment:\n{flag_groups.KEY_VARIABLES}{flag_groups.BUCKET_VARIABLES}{_DEPLOYMENT_VARIABLES}",
     )
     flag_groups.manifest_file(command)
-    _output(command)
+    flag_groups.output(command)
     flag_groups.project(command)
     flag_groups.build(command)
     flag_groups.gate(command)
@@ -329,30 +329,6 @@ def _repository(commands: Commands) -> None:
     from pakman import nested_arguments
 
     nested_arguments.repository(commands)
-
-
-_PACKAGES = Path("packages")
-
-
-def _output(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--output",
-        metavar="DIR",
-        type=Path,
-        default=_PACKAGES,
-        help=f"where the repository goes (default: {_PACKAGES})",
-    )
-
-
-def _built(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "directory",
-        metavar="DIR",
-        type=Path,
-        nargs="?",
-        default=_PACKAGES,
-        help=f"the repository that `pakman build` made (default: {_PACKAGES})",
-    )
 
 
 def flags(command: str) -> dict[str, bool]:

@@ -34,6 +34,32 @@ def manifest_file(command: argparse.ArgumentParser) -> None:
     )
 
 
+_PACKAGES = Path("packages")
+
+
+def output(command: argparse.ArgumentParser) -> None:
+    """Add where what is built goes."""
+    command.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        default=_PACKAGES,
+        help=f"where the repository goes (default: {_PACKAGES})",
+    )
+
+
+def built(command: argparse.ArgumentParser) -> None:
+    """Add what was built, as the one argument without a flag."""
+    command.add_argument(
+        "directory",
+        metavar="DIR",
+        type=Path,
+        nargs="?",
+        default=_PACKAGES,
+        help=f"the repository that `pakman build` made (default: {_PACKAGES})",
+    )
+
+
 def project(command: argparse.ArgumentParser) -> None:
     """Add whose project it is and what its version is."""
     group = command.add_argument_group("the project and its version")
