@@ -119,7 +119,9 @@ def _krunner() -> Path:
 def _python(tree: Path, archive: Path) -> None:
     unpacked = tree.with_name("krunner")
     with tarfile.open(archive) as tar:
-        tar.extractall(unpacked, filter="tar")
+        # Not as an argument: Python has it since 3.11.4, and Debian 12 has 3.11.2.
+        tar.extraction_filter = getattr(tarfile, "tar_filter", None)
+        tar.extractall(unpacked)
     library = f"usr/lib/python{_PYTHON}"
     (tree / "usr/bin").mkdir(parents=True)
     shutil.copy(unpacked / f"bin/python{_PYTHON}", tree / "usr/bin")

@@ -202,9 +202,11 @@ def _octal(word: str) -> str:
 def _unpack(stream: IO[bytes], folder: Path) -> None:
     """Unpack a tree as it is: owners, modes, links, extended attributes."""
     with tarfile.open(fileobj=stream, errorlevel=1) as tar:
+        # The engine wrote it, from directories that it walked itself: no name in it leads elsewhere.
+        # Not as an argument: Python has it since 3.11.4, and Debian 12 has 3.11.2, which trusts all.
+        tar.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
         for entry in tar:
-            # The engine wrote it, from directories that it walked itself: no name in it leads elsewhere.
-            tar.extract(entry, folder, numeric_owner=True, filter="fully_trusted")
+            tar.extract(entry, folder, numeric_owner=True)
             for name, value in entry.pax_headers.items():
                 # The value is bytes that Python took for text, as far as it could.
                 if name.startswith(_XATTR) and not entry.issym():
