@@ -12,7 +12,11 @@ _NAMESPACES = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgr
 # A build must not find out what the machine is called, and put it into a package.
 _HOST_NAME = ("--hostname", "pakman")
 # The kernel ends bubblewrap with pakman, even by SIGKILL, and with bubblewrap the whole PID namespace.
-_LIFE = ("--die-with-parent", "--new-session")
+_LIFE = ("--die-with-parent",)
+# In place of --new-session, with which the first process of the namespace would leave bubblewrap's process group: it
+# asks to end with bubblewrap only after the program has been started, and so lived on where pakman ended bubblewrap
+# in between. Now what ends that group ends both, and only the program has a session of its own.
+_SESSION = "/usr/bin/setsid"
 _MOUNTS = ("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm")  # noqa: S108  (not ours)
 
 
@@ -49,6 +53,5 @@ def entry(
         *(*_MOUNTS, *settings),
         *("--cap-drop", "ALL", *allowed),
         *("--chdir", str(cwd)),
-        "--",
-        *program,
+        *("--", _SESSION, *program),
     ]

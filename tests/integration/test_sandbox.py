@@ -137,6 +137,31 @@ def test_nothing_survives_a_run_that_was_killed(cache: Path, confinement: Confin
         assert not view.exists()
 
 
+@pytest.mark.parametrize("user", ["root", "build"])
+def test_who_kills_bubblewrap_kills_the_first_process_in_it_as_well(cache: Path, user: User) -> None:
+    class Seen(BaseException):
+        pass
+
+    def parent(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+    def on_line(_: str) -> None:
+        while not (programs := processes("sleep", nap)):
+            time.sleep(0.01)
+        (program,) = programs
+        first = parent(program)
+        assert parent(parent(first)) == os.getpid()
+        # One group, which is killed in one go; what the program kills in its own is not among them.
+        assert os.getpgid(first) == parent(first)
+        assert os.getsid(program) == os.getpgid(program) == program
+        raise Seen
+
+    nap = f"34.{os.getpid()}5"  # no other test's
+    with Sandbox(None, cache, os.environ, confinement="bubblewrap") as sandbox, pytest.raises(Seen):
+        sandbox.call(["sh", "-c", f"echo started; exec sleep {nap}"], user=user, env=PATH, on_line=on_line)
+    must_go(lambda: processes("sleep", nap))
+
+
 @pytest.mark.parametrize("confinement", ["bubblewrap", "chroot"])
 def test_a_root_that_does_not_work_is_a_sentence(tmp_path: Path, confinement: Confinement) -> None:
     archive = tmp_path / "root.tar.gz"
