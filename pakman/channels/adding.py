@@ -216,15 +216,12 @@ def _say_what_is_older(
     """Say of which applications the channel has something newer, that machines go on taking."""
     older: dict[tuple[str, str, str], list[str]] = {}
     for arch, additions in wanted.items():
-        ours: dict[str, list[str]] = {}
-        for stanza in (each.stanza for each in additions):
-            if application(stanza) == stanza.name:
-                ours.setdefault(stanza.name, []).append(stanza.version)
-        for name, versions in ours.items():
-            joining = max(versions, key=version.sort_key)
-            ahead = max((each.version for each in live[arch] if each.name == name), key=version.sort_key, default="")
-            if ahead and version.sort_key(ahead) > version.sort_key(joining):
-                older.setdefault((name, joining, ahead), []).append(arch)
+        ours = newest(each.stanza for each in additions if application(each.stanza) == each.stanza.name)
+        there = newest(live[arch], ours)
+        for name, mine in ours.items():
+            theirs = there.get(name, mine)
+            if version.sort_key(theirs.version) > version.sort_key(mine.version):
+                older.setdefault((name, mine.version, theirs.version), []).append(arch)
     for (name, joining, ahead), arches in older.items():
         on_notice(
             f"{name} {joining} is older than {ahead}, which channel {channel.name} has for {' and '.join(arches)}: "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +17,8 @@ from pakman.errors import BucketError, PakmanError
 
 Targets = Mapping[str, str]
 """The version that each application goes back to."""
+Versions = Mapping[str, Sequence[str]]
+"""The versions of each application, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,9 @@ def roll_back(channel: Channel, to: str | None, *, on_target: Callable[[Targets]
     # Before the indexes: a push that comes by has its copies behind them.
     copies = _copies(channel)
     found = indexes(channel)
-    unfinished = _unfinished(found, copies)
-    targets = _before_the_newest(channel, found, unfinished) if to is None else _named(channel, found, to)
+    there = by_application(each for stanzas in found.values() for each in stanzas)
+    unfinished = _unfinished(found, there, copies)
+    targets = _before_the_newest(channel, there, unfinished) if to is None else _named(channel, found, there, to)
     for arch, stanzas in found.items():
         _refuse_to_empty(channel, arch, stanzas, targets)
     going = {arch: any(_goes(each, targets) for each in stanzas) for arch, stanzas in found.items()}
@@ -78,9 +81,8 @@ def _copies(channel: Channel) -> dict[tuple[str, str], str]:
     }
 
 
-def _unfinished(found: Indexes, copies: Mapping[tuple[str, str], str]) -> set[str]:
+def _unfinished(found: Indexes, there: Versions, copies: Mapping[tuple[str, str], str]) -> set[str]:
     """Return the applications that a copy in `latest` is newer of than all indexes: a rollback was killed before it."""
-    there = by_application(each for stanzas in found.values() for each in stanzas)
     parts = {(arch, each.name): application(each) for arch, stanzas in found.items() for each in stanzas}
     return {
         parts[place]
@@ -89,8 +91,7 @@ def _unfinished(found: Indexes, copies: Mapping[tuple[str, str], str]) -> set[st
     }
 
 
-def _before_the_newest(channel: Channel, found: Indexes, unfinished: Container[str]) -> Targets:
-    there = by_application(each for stanzas in found.values() for each in stanzas)
+def _before_the_newest(channel: Channel, there: Versions, unfinished: Container[str]) -> Targets:
     if len(there) > 1:
         raise BucketError(
             f"channel {channel.name} has several applications: {some(list(there))}",
@@ -105,8 +106,7 @@ def _before_the_newest(channel: Channel, found: Indexes, unfinished: Container[s
     raise BucketError(f"channel {channel.name} has no packages to go back to", hint="push into it first")
 
 
-def _named(channel: Channel, found: Indexes, to: str) -> Targets:
-    there = by_application(each for stanzas in found.values() for each in stanzas)
+def _named(channel: Channel, found: Indexes, there: Versions, to: str) -> Targets:
     targets = {name: target for name, versions in there.items() if (target := meant(versions, to)) is not None}
     if not targets:
         raise unknown(channel, found, to)
