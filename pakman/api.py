@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
+from pakman import addresses
 from pakman.errors import DeploymentError, UsageError
 
 
@@ -267,7 +268,7 @@ def address(text: str, source: str, *, at_stake: str = "tokens") -> str:
     is_plain = re.fullmatch(r"[!-~]+", text) and host and parts.scheme in ("http", "https")
     # Not by what urlsplit finds: of an empty query it finds none, and all that follows would become one.
     if not is_plain or parts.username is not None or {"?", "#"} & set(text):
-        shown = re.sub(r"[^/]*@", "…@", text[:100]).partition("?")[0]
+        shown = addresses.mistyped(text)[:100]
         raise UsageError(f"{source} is {shown!r}, which is no address", hint="write it as https://example.com")
     if parts.scheme == "http" and host not in ("localhost", "127.0.0.1", "::1"):
         raise UsageError(

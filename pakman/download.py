@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import IO
 
 import requests
 import urllib3
+
+from pakman import addresses
 
 _SILENCE = 15
 """Seconds without an answer after which a server counts as unreachable, as when packages are added."""
@@ -21,22 +22,17 @@ def download(
     session: requests.Session, url: str, file: IO[bytes], *, most: int, seconds: float, clock: Callable[[], float]
 ) -> None:
     """Write what is at an address, of at most `most` bytes, to a file, within `seconds`. Raises UnreachableError."""
-    shown = without_password(url)
+    shown = addresses.without_password(url)
     try:
         _download(session, url, file, most, seconds, clock)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise UnreachableError(f"{shown} cannot be reached ({_reason(error)})") from error
 
 
-def without_password(url: str) -> str:
-    """Return an address as it may be shown."""
-    return re.sub("//[^/]*@", "//…@", url)
-
-
 def _download(
     session: requests.Session, url: str, file: IO[bytes], most: int, seconds: float, clock: Callable[[], float]
 ) -> None:
-    shown, end = without_password(url), clock() + seconds
+    shown, end = addresses.without_password(url), clock() + seconds
     # Some servers call .tar.gz gzip-encoded: what counts is the file as it is.
     headers = {"Accept-Encoding": "identity"}
     with session.get(url, headers=headers, stream=True, timeout=(_SILENCE, _SILENCE)) as answer:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import requests
 
+from pakman import addresses
 from pakman.apk.index import MAX_FILE, read_index
-from pakman.download import UnreachableError, download, without_password
+from pakman.download import UnreachableError, download
 from pakman.errors import UsageError
 from pakman.validation import packages
 from pakman.validation.packages import Offers, Versions
@@ -70,4 +71,6 @@ def _add(versions: Versions, session: requests.Session, url: str, clock: Callabl
                 download(session, url, file, most=MAX_FILE, seconds=_PATIENCE, clock=clock)
             packages.add(versions, read_index(path).stanzas)
         except UsageError as error:
-            raise UnreachableError(f"{without_password(url)}{error.message.removeprefix(str(path))}") from error
+            raise UnreachableError(
+                f"{addresses.without_password(url)}{error.message.removeprefix(str(path))}"
+            ) from error

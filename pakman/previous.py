@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from pakman import addresses, signing, version
 from pakman import repository as built
-from pakman import signing, version
 from pakman.apk.index import MAX_FILE, Index, Stanza, read_index, write_local_index
 from pakman.apk.older import write_older
 from pakman.apk.output import writing
@@ -115,9 +115,9 @@ def _else_rebuilt(
 def _online(repository: Repository, url: str, directory: Path, clock: Callable[[], float]) -> Previous:
     import requests
 
-    from pakman.download import UnreachableError, download, without_password
+    from pakman.download import UnreachableError, download
 
-    shown = without_password(url).rstrip("/")
+    shown = addresses.without_password(url).rstrip("/")
     if not re.fullmatch(r"https?://[!-~]+", url):
         raise UsageError(
             f"--previous is {shown!r}, which is neither a directory nor an address of http or https",

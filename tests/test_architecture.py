@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "pakman"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("pakman", "errors", "version", "stack", "names"),
+    ("pakman", "errors", "version", "stack", "names", "addresses"),
     (
         "problems", "pem", "validation", "manifest", "project", "repository", "templating", "service", "recipe", "apk",
         "arguments", "flag_groups", "nested_arguments", "parsers", "references", "refusals", "settings",

@@ -367,6 +367,7 @@ def test_no_other_commit_is_deployed_than_the_one_that_is_built(
         (["--stack=debian/12"], 2, "there is no stack 'debian/12'"),
         (["--ref=nonsense"], 2, "--ref is 'nonsense', but it should be the full name of a branch or a tag"),
         (["--instellar-endpoint=foo"], 2, "is 'foo', which is no address"),
+        (["--instellar-endpoint=https//me:hun/ter2@x.example"], 2, "is '…@x.example', which is no address"),
     ],
 )
 def test_what_is_wrong_here_is_said_before_anybody_is_asked(

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from pakman import addresses
 from pakman.errors import UsageError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -117,7 +118,7 @@ def public_address(text: str) -> str:
     is_plain = host is not None and parts.username is None and not parts.query and not parts.fragment
     if not is_plain or parts.scheme not in ("http", "https") or not re.fullmatch(r"[!-~]+", text):
         raise UsageError(
-            f"--public-url is {_without_password(text)!r}, which is not an address that a machine can fetch from",
+            f"--public-url is {addresses.mistyped(text)!r}, which is not an address that a machine can fetch from",
             hint="write it as https://cdn.example.com, or with a path: https://s3.example.com/my-bucket",
         )
     return text.rstrip("/")
@@ -136,17 +137,17 @@ def endpoint(text: str, bucket: str, *, by_host: bool = False) -> str:
         host = None
     if host is None or parts.scheme not in ("http", "https") or any(c.isspace() for c in url):
         raise UsageError(
-            f"the endpoint {_without_password(text)!r} is not a server's address",
+            f"the endpoint {addresses.mistyped(text)!r} is not a server's address",
             hint="write it as https://s3.example.com or http://127.0.0.1:9000",
         )
     if parts.username is not None:
         raise UsageError(
-            f"the endpoint {_without_password(text)!r} has more than a server's address in it",
+            f"the endpoint {addresses.mistyped(text)!r} has more than a server's address in it",
             hint="credentials belong into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
     if mark := next((each for each in url if each in "?#"), ""):
         raise UsageError(
-            f"the endpoint {_without_password(text)!r} goes on with {mark!r}, which is no part of a server's address",
+            f"the endpoint {addresses.mistyped(text)!r} goes on with {mark!r}, which is no part of a server's address",
             hint=f"write {url.partition(mark)[0]}",
         )
     if not _HOST.fullmatch(host) and ":" not in host:
@@ -162,8 +163,8 @@ def endpoint(text: str, bucket: str, *, by_host: bool = False) -> str:
     if not _PATH.fullmatch(parts.path):
         # One program would take them as they are, another would resolve or quote them: two requests, two places.
         raise UsageError(
-            f"the endpoint {_without_password(text)!r} has the path {_without_password(parts.path)!r}, which not every "
-            "program asks for as it is written",
+            f"the endpoint {addresses.mistyped(text)!r} has the path {addresses.mistyped(parts.path)!r}, which not "
+            "every program asks for as it is written",
             hint="write names of letters, digits and . _ ~ - one slash between two of them",
         )
     path, _, last = parts.path.rstrip("/").rpartition("/")
@@ -203,8 +204,3 @@ def region(text: str, source: str) -> str | None:
     if not _REGION.fullmatch(text):
         raise UsageError(f"{source} is {text!r}, which is no region", hint="write it as eu-west-1 or auto")
     return None if text == "auto" else text
-
-
-def _without_password(text: str) -> str:
-    # Where a colon or a slash is missing, it is in the path; and it may have slashes of its own.
-    return re.split(r"[?#]", re.sub(r"^(.*?://)?.*@", r"\1…@", text))[0]
