@@ -39,6 +39,15 @@ def processes(*command_line: str) -> list[int]:
     return found
 
 
+def must_come(find: Callable[[], list[int]], count: int) -> list[int]:
+    """Wait until as many are found, and return them: a program takes its moment to start."""
+    deadline = time.monotonic() + 10
+    while len(found := find()) < count and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(found) == count
+    return found
+
+
 def must_go(find: Callable[[], object]) -> None:
     """Wait until nothing is found any more: a killed process takes its moment to go."""
     deadline = time.monotonic() + 10

@@ -25,7 +25,7 @@ from pakman.apk.write import write_package
 from pakman.buildroots import TOP, BuildRoot, User, choice
 from pakman.buildroots.sandbox import Sandbox
 from pakman.errors import BuildError
-from tests.building import must_go, private_cache, processes
+from tests.building import must_come, must_go, private_cache, processes
 from tests.roots import NASTY, opened
 
 pytestmark = [pytest.mark.alpine, pytest.mark.docker]
@@ -134,10 +134,7 @@ def test_nothing_survives_a_run_that_was_killed(kind: str, cache: Path, image: s
         assert run.stdout is not None
         started, _, name = run.stdout.readline().decode().strip().partition(" ")
         assert started == "started"
-        deadline = time.monotonic() + 10
-        while len(mine := set(processes("sleep", seconds))) < 3 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert len(mine) == 3
+        must_come(lambda: processes("sleep", seconds), 3)
         assert kind != "docker" or containers(name)
         run.send_signal(number)
     must_go(lambda: processes("sleep", seconds))

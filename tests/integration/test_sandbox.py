@@ -21,7 +21,7 @@ from pakman.buildroots import processes as of_roots
 from pakman.buildroots.processes import of_group
 from pakman.buildroots.sandbox import Confinement, Sandbox
 from pakman.errors import BuildError, UsageError
-from tests.building import must_go, private_cache, processes
+from tests.building import must_come, must_go, private_cache, processes
 
 pytestmark = pytest.mark.alpine
 
@@ -125,12 +125,9 @@ def test_nothing_survives_a_run_that_was_killed(cache: Path, confinement: Confin
         assert run.stdout is not None
         assert run.stdout.readline() == b"started \n"
         (view,) = (cache / "views").iterdir()
-        deadline = time.monotonic() + 10
-        while len(mine := set(processes("sleep", nap))) < 2 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert len(mine) >= 2
+        must_come(lambda: processes("sleep", nap), 3)
         run.send_signal(number)
-    must_go(lambda: mine & set(processes("sleep", nap)))
+    must_go(lambda: processes("sleep", nap))
     must_go(lambda: of_roots.in_root(view / "root"))
     assert view.exists() == (number == signal.SIGKILL)
     with Sandbox(None, cache, os.environ):
@@ -146,9 +143,7 @@ def test_who_kills_bubblewrap_kills_the_first_process_in_it_as_well(cache: Path,
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
     def on_line(_: str) -> None:
-        while not (programs := processes("sleep", nap)):
-            time.sleep(0.01)
-        (program,) = programs
+        (program,) = must_come(lambda: processes("sleep", nap), 1)
         first = parent(program)
         assert parent(parent(first)) == os.getpid()
         # One group, which is killed in one go; what the program kills in its own is not among them.
